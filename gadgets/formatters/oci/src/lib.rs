@@ -1,0 +1,1 @@
+//! Formatter: the seccomp JSON of the OCI runtime specification

@@ -1,0 +1,1 @@
+//! Formatter: a table for people

@@ -1,0 +1,1 @@
+//! Gadget: from recorded system calls to a seccomp policy

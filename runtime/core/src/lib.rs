@@ -1,0 +1,30 @@
+//! The domain of gadgetd, and nothing of the machinery around it.
+//!
+//! What a recording is ([`Capture`]: which [`Container`] made which [`Syscall`]s, and what the
+//! recording may have missed), what is made of it ([`Policy`]), and the trait through which the
+//! rest of gadgetd reaches the kernel ([`SyscallSource`]). No eBPF, WebAssembly, Kubernetes or async runtime is
+//! known here; the crates that know them depend on this one.
+//!
+//! ```
+//! use gadgetd_core::{Abi, Machine, Phases, Syscall};
+//!
+//! let call = Syscall { abi: Abi::Compat, number: 5, phases: Phases::APPLICATION };
+//! // 5 is `fstat` for a 64-bit program, and `open` for a 32-bit one.
+//! assert_eq!(call.name(Machine::X86_64), Some("open"));
+//! ```
+
+mod abi;
+mod capture;
+mod container;
+pub mod oci;
+pub mod policy;
+mod source;
+mod syscall;
+mod x32_table;
+
+pub use abi::{Abi, Machine};
+pub use capture::{Capture, Completeness, Loss};
+pub use container::{Container, Pod};
+pub use policy::Policy;
+pub use source::{CgroupId, Enrolled, Entry, Recorded, SyscallSource};
+pub use syscall::{Phases, Syscall};

@@ -1,0 +1,63 @@
+use std::time::Duration;
+
+use crate::{Completeness, Syscall};
+
+/// The id of a cgroup v2: the inode number of its directory, and what the kernel's
+/// `bpf_get_current_cgroup_id` gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CgroupId(pub u64);
+
+/// What a process that is moved into an enrolled cgroup is taken for, until it execs there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// An OCI runtime (or another launcher) that prepares the container.
+    Runtime,
+    /// A running application that was moved there.
+    Application,
+}
+
+/// A cgroup that has a slot of its own in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Enrolled {
+    /// The cgroup.
+    pub cgroup: CgroupId,
+    /// Whether the slot was opened by the kernel side when the cgroup was made, so that nothing
+    /// that happened in it can have been missed.
+    pub from_start: bool,
+}
+
+/// What a slot held when it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// The calls, each once, ordered by ABI and number.
+    pub syscalls: Vec<Syscall>,
+    /// What may be missing from them.
+    pub completeness: Completeness,
+    /// Time since the last call that was new; `None` before the first.
+    pub since_new: Option<Duration>,
+}
+
+/// Where recordings come from: the kernel, or a scripted fake in tests.
+///
+/// Reading never clears: two readers of one cgroup see the same truth.
+pub trait SyscallSource {
+    /// Why a request failed.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Opens a slot for a cgroup that exists, and ties the cgroups below it to that slot. Enrolling
+    /// a cgroup that has a slot already changes nothing but `entry`.
+    fn enrol(&mut self, cgroup: CgroupId, entry: Entry) -> Result<(), Self::Error>;
+
+    /// From now on (or, with `false`, no longer) opens a slot for every cgroup that is made, before
+    /// any process can be in it.
+    fn enrol_new(&mut self, on: bool) -> Result<(), Self::Error>;
+
+    /// Every cgroup that has a slot of its own.
+    fn enrolled(&self) -> Result<Vec<Enrolled>, Self::Error>;
+
+    /// What a cgroup's slot holds now. The cgroup itself may be gone.
+    fn read(&self, cgroup: CgroupId) -> Result<Recorded, Self::Error>;
+
+    /// Gives the slot back and forgets what it held.
+    fn release(&mut self, cgroup: CgroupId) -> Result<(), Self::Error>;
+}

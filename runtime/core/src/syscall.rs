@@ -1,0 +1,103 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use syscalls::{aarch64, arm, x86, x86_64};
+
+use crate::{Abi, Machine, x32_table};
+
+/// In which part of a container's life a call was made. A call may belong to both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Phases {
+    /// Made by the OCI runtime while it prepared the container, under the container's filter: a
+    /// profile without it keeps the container from starting.
+    pub runtime: bool,
+    /// Made by the container's own program.
+    pub application: bool,
+}
+
+impl Phases {
+    /// The runtime phase alone.
+    pub const RUNTIME: Self = Self { runtime: true, application: false };
+    /// The application phase alone.
+    pub const APPLICATION: Self = Self { runtime: false, application: true };
+    /// Both phases.
+    pub const BOTH: Self = Self { runtime: true, application: true };
+}
+
+/// One system call that a container made at least once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Syscall {
+    /// The ABI by which it was made.
+    pub abi: Abi,
+    /// Its number in that ABI's table (for x32: without bit 30).
+    pub number: u32,
+    /// When it was made.
+    pub phases: Phases,
+}
+
+impl Syscall {
+    /// The kernel's name of the call, or `None` where the tables do not know the number.
+    ///
+    /// The tables are those of the `syscalls` crate; the numbers that only x32 has (512 and up)
+    /// come from the kernel's own header.
+    pub fn name(&self, machine: Machine) -> Option<&'static str> {
+        let number = usize::try_from(self.number).ok()?;
+        match (machine, self.abi) {
+            (Machine::X86_64, Abi::X32) if self.number >= x32_table::FIRST => {
+                let index = number - usize::try_from(x32_table::FIRST).ok()?;
+                x32_table::NAMES.get(index).copied()
+            }
+            (Machine::X86_64, Abi::Native | Abi::X32) => x86_64::Sysno::new(number).map(|n| n.name()),
+            (Machine::X86_64, Abi::Compat) => x86::Sysno::new(number).map(|n| n.name()),
+            (Machine::Aarch64, Abi::Native) => aarch64::Sysno::new(number).map(|n| n.name()),
+            (Machine::Aarch64, Abi::Compat) => arm::Sysno::new(number).map(|n| n.name()),
+            (Machine::Aarch64, Abi::X32) => None,
+        }
+    }
+}
+
+impl fmt::Display for Phases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.runtime, self.application) {
+            (true, true) => "runtime, application",
+            (true, false) => "runtime",
+            (false, true) => "application",
+            (false, false) => "none",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(machine: Machine, abi: Abi, number: u32) -> Option<&'static str> {
+        Syscall { abi, number, phases: Phases::APPLICATION }.name(machine)
+    }
+
+    #[test]
+    fn one_number_has_a_name_per_abi() {
+        assert_eq!(name(Machine::X86_64, Abi::Native, 11), Some("munmap"));
+        assert_eq!(name(Machine::X86_64, Abi::Compat, 11), Some("execve"));
+        assert_eq!(name(Machine::X86_64, Abi::X32, 11), Some("munmap"));
+        assert_eq!(name(Machine::Aarch64, Abi::Native, 63), Some("read"));
+        assert_eq!(name(Machine::Aarch64, Abi::Compat, 3), Some("read"));
+    }
+
+    #[test]
+    fn x32_has_numbers_of_its_own() {
+        assert_eq!(name(Machine::X86_64, Abi::X32, 520), Some("execve"));
+        assert_eq!(name(Machine::X86_64, Abi::X32, 547), Some("pwritev2"));
+        assert_eq!(name(Machine::X86_64, Abi::X32, 548), None);
+        assert_eq!(name(Machine::X86_64, Abi::Native, 520), None);
+    }
+
+    #[test]
+    fn unknown_numbers_have_no_name() {
+        for abi in Abi::ALL {
+            assert_eq!(name(Machine::X86_64, abi, 1000), None);
+            assert_eq!(name(Machine::X86_64, abi, u32::MAX), None);
+            assert_eq!(name(Machine::Aarch64, abi, 1000), None);
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! gadgetd.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Runs gadgets and formatters, WebAssembly components, within limits

@@ -1,0 +1,1 @@
+//! Loads the eBPF program and reads what it recorded

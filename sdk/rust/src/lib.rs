@@ -1,0 +1,1 @@
+//! Write gadgets and formatters in Rust

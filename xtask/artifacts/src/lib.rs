@@ -1,0 +1,1 @@
+//! Finds the toolchains for eBPF and WebAssembly, and builds what gadgetd embeds.
