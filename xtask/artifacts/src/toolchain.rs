@@ -1,0 +1,175 @@
+//! Which compilers this machine has for eBPF and WebAssembly.
+//!
+//! Nothing is downloaded or installed here, and nothing is run but `rustc --print sysroot` of the active toolchain.
+
+use std::{
+    env,
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{EBPF_TARGET, WASM_TARGET};
+
+/// The compiler that Debian's packages install, outside of rustup.
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+
+/// A part that a build needs and the machine does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{wanted} cannot be built on this machine because {part} is missing: run `cargo xtask setup`")]
+pub struct Missing {
+    /// What cannot be built.
+    pub wanted: &'static str,
+    /// What it needs.
+    pub part: &'static str,
+}
+
+/// A compiler with all it needs to build for one target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Toolchain {
+    /// The compiler.
+    pub rustc: PathBuf,
+    /// Where its libraries are.
+    pub sysroot: PathBuf,
+    /// The cargo that calls it.
+    pub cargo: PathBuf,
+    /// What links its output.
+    pub linker: PathBuf,
+    /// Whether the standard library has to be compiled along.
+    pub build_std: bool,
+}
+
+/// The toolchain for the eBPF program: the first of Debian's compiler and rustup's nightlies that has `core` for BPF,
+/// compiled or as source.
+pub fn ebpf() -> Result<Toolchain, Missing> {
+    const WANTED: &str = "the eBPF program";
+    let missing = |part| Missing { wanted: WANTED, part };
+    let linker = find_program("bpf-linker").ok_or(missing("bpf-linker"))?;
+    let compilers = || debian().into_iter().chain(nightlies());
+    let found = compilers().find_map(|compiler| compiler.for_target(EBPF_TARGET));
+    let (compiler, build_std) = found.ok_or(missing("a Rust compiler with `core` for BPF"))?;
+    Ok(compiler.into_toolchain(linker, build_std))
+}
+
+/// The toolchain for the components: the active one if it has the target, else the first of rustup's nightlies and
+/// Debian's compiler that can compile the standard library for it.
+pub fn wasm() -> Result<Toolchain, Missing> {
+    const WANTED: &str = "the WebAssembly components";
+    let missing = |part| Missing { wanted: WANTED, part };
+    let active = active();
+    let compilers = || active.clone().into_iter().chain(nightlies()).chain(debian());
+    let linker = compilers()
+        .map(|compiler| compiler.tools().join("wasm-component-ld"))
+        .find(|linker| linker.is_file())
+        .or_else(|| find_program("wasm-component-ld"))
+        .ok_or(missing("wasm-component-ld"))?;
+    let found = compilers().find_map(|compiler| compiler.for_target(WASM_TARGET));
+    let (compiler, build_std) = found.ok_or(missing("a Rust standard library for wasm32-unknown-unknown"))?;
+    Ok(compiler.into_toolchain(linker, build_std))
+}
+
+/// The `wasm-ld` that rustup ships beside its `wasm-component-ld`, which would otherwise look on `PATH`.
+pub(crate) fn wasm_ld(component_ld: &Path) -> Option<PathBuf> {
+    Some(component_ld.parent()?.join("gcc-ld/wasm-ld")).filter(|path| path.is_file())
+}
+
+/// A program of this name on `PATH` or where `cargo install` puts it.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = env::split_paths(&path).collect();
+    folders.push(cargo_home().join("bin"));
+    folders.into_iter().map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+/// Cargo's own folder.
+pub(crate) fn cargo_home() -> PathBuf {
+    env::var_os("CARGO_HOME").map_or_else(|| home().join(".cargo"), PathBuf::from)
+}
+
+/// The folders that the standard library's source is in, if it is there: as named below the sysroot, and where that
+/// name leads (Debian's is a symbolic link).
+pub(crate) fn rust_src(sysroot: &Path) -> Vec<PathBuf> {
+    let source = sysroot.join("lib/rustlib/src/rust");
+    let Ok(real) = source.canonicalize() else { return Vec::new() };
+    if real == source { vec![source] } else { vec![source, real] }
+}
+
+/// A compiler on this machine.
+#[derive(Debug, Clone)]
+struct Compiler {
+    rustc: PathBuf,
+    sysroot: PathBuf,
+}
+
+impl Compiler {
+    fn at(sysroot: PathBuf) -> Option<Self> {
+        let rustc = sysroot.join("bin/rustc");
+        rustc.is_file().then_some(Self { rustc, sysroot })
+    }
+
+    fn libraries(&self) -> PathBuf {
+        self.sysroot.join("lib/rustlib")
+    }
+
+    /// The compiler itself and whether it has to compile the library first, if it can build for this target at all.
+    fn for_target(self, target: &str) -> Option<(Self, bool)> {
+        let compiled = has_core(&self.libraries().join(target).join("lib"));
+        let source = self.libraries().join("src/rust/library/core/src/lib.rs").is_file();
+        (compiled || source).then_some((self, !compiled))
+    }
+
+    /// Where a toolchain keeps the tools that only it uses.
+    fn tools(&self) -> PathBuf {
+        let host = format!("{}-unknown-linux-gnu", env::consts::ARCH);
+        self.libraries().join(host).join("bin")
+    }
+
+    fn into_toolchain(self, linker: PathBuf, build_std: bool) -> Toolchain {
+        let beside = self.sysroot.join("bin/cargo");
+        let cargo = if beside.is_file() { beside } else { outer_cargo() };
+        Toolchain { rustc: self.rustc, sysroot: self.sysroot, cargo, linker, build_std }
+    }
+}
+
+fn has_core(folder: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(folder) else { return false };
+    entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libcore-"))
+}
+
+/// The compiler that cargo uses here.
+fn active() -> Option<Compiler> {
+    // Cargo's build scripts are told; anything else asks as cargo would.
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(&rustc).args(["--print", "sysroot"]).output().ok()?;
+    let sysroot = String::from_utf8(output.stdout).ok()?;
+    Compiler::at(PathBuf::from(sysroot.trim_end()))
+}
+
+fn debian() -> Option<Compiler> {
+    let rustc = PathBuf::from(DEBIAN_RUSTC);
+    // Other distributions have rustup's own proxy there, without libraries.
+    (rustc.is_file() && Path::new("/usr/lib/rustlib").is_dir())
+        .then(|| Compiler { rustc, sysroot: PathBuf::from("/usr") })
+}
+
+/// The nightly toolchains of rustup, the plain `nightly` first.
+fn nightlies() -> Vec<Compiler> {
+    let rustup = env::var_os("RUSTUP_HOME").map_or_else(|| home().join(".rustup"), PathBuf::from);
+    let Ok(entries) = fs::read_dir(rustup.join("toolchains")) else { return Vec::new() };
+    let is_nightly = |path: &PathBuf| {
+        path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with("nightly"))
+    };
+    let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_nightly).collect();
+    folders.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
+    folders.into_iter().filter_map(Compiler::at).collect()
+}
+
+/// The cargo that runs us.
+fn outer_cargo() -> PathBuf {
+    env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from)
+}
+
+fn home() -> PathBuf {
+    env::var_os("HOME").map_or_else(|| "/root".into(), PathBuf::from)
+}
