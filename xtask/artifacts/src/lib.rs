@@ -46,7 +46,7 @@ pub enum ArtifactError {
         source: io::Error,
     },
     /// The nested cargo ran and failed; it has already printed why.
-    #[error("building {what} failed ({status}): the compiler's messages are above")]
+    #[error("building {what} failed ({status}): see the compiler's messages")]
     Build {
         /// What was being built.
         what: String,
@@ -234,4 +234,64 @@ fn run(command: &mut Command, what: &str) -> Result<(), ArtifactError> {
 
 fn produced(what: &str, path: PathBuf) -> Result<PathBuf, ArtifactError> {
     if path.is_file() { Ok(path) } else { Err(ArtifactError::NotProduced { what: what.to_owned(), path }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_the_outer_build_reaches_the_nested_one() {
+        let outer = [
+            "CARGO_ENCODED_RUSTFLAGS",
+            "CARGO_MAKEFLAGS",
+            "CARGO_MANIFEST_DIR",
+            "CARGO_PKG_NAME",
+            "CARGO_PROFILE_RELEASE_DEBUG",
+            "CARGO_TARGET_DIR",
+            "CLIPPY_ARGS",
+            "DEBUG",
+            "DEP_Z_ROOT",
+            "LD_LIBRARY_PATH",
+            "MAKEFLAGS",
+            "OUT_DIR",
+            "RUSTC",
+            "RUSTC_WORKSPACE_WRAPPER",
+            "RUSTDOCFLAGS",
+            "RUSTFLAGS",
+            "RUSTUP_TOOLCHAIN",
+            "TARGET",
+        ];
+        assert_eq!(
+            outer.into_iter().filter(|name| !belongs_to_outer_build(name)).collect::<Vec<_>>(),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn what_describes_the_machine_stays() {
+        let machine = [
+            "CARGO_HOME",
+            "CARGO_HTTP_PROXY",
+            "CARGO_NET_OFFLINE",
+            "CARGO_REGISTRIES_CRATES_IO_PROTOCOL",
+            "DEBUGINFOD_URLS",
+            "HOME",
+            "HOSTNAME",
+            "HTTPS_PROXY",
+            "PATH",
+            "RUSTUP_HOME",
+            "TMPDIR",
+        ];
+        assert_eq!(
+            machine.into_iter().filter(|name| belongs_to_outer_build(name)).collect::<Vec<_>>(),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn the_workspace_is_the_one_with_the_contract() {
+        assert!(workspace().join("sdk/wit/worlds.wit").is_file());
+        assert!(target_dir().join("CACHEDIR.TAG").is_file());
+    }
 }
