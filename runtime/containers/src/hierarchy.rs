@@ -1,0 +1,216 @@
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Component, Path, PathBuf},
+};
+
+use gadgetd_core::CgroupId;
+use procfs::process::{MountInfo, Process};
+use thiserror::Error;
+
+/// Why something about cgroups failed.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// No cgroup v2 file system in sight.
+    #[error(
+        "this machine has no cgroup v2 hierarchy mounted; boot with systemd.unified_cgroup_hierarchy=1, \
+         or mount one beside version 1: mkdir -p /sys/fs/cgroup/unified && \
+         mount -t cgroup2 none /sys/fs/cgroup/unified"
+    )]
+    NoHierarchy,
+    /// A mount of cgroup v2 shows a branch of it, as in a container without a cgroup namespace.
+    #[error("only a part of the cgroup v2 hierarchy is mounted, at {}; run on the host itself", .0.display())]
+    PartialHierarchy(PathBuf),
+    /// A path that can't be a cgroup to record.
+    #[error("no cgroup path: {0}; {1}")]
+    Path(String, String),
+    /// There is no such process.
+    #[error("no process has the id {0}")]
+    NoProcess(i32),
+    /// Reading what `/proc` says of a process failed.
+    #[error("cannot read which cgroup process {0} is in")]
+    Proc(i32, #[source] procfs::ProcError),
+    /// The cgroup file system refused.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Processes went on appearing, or would not leave.
+    #[error("processes are left in {}", .0.display())]
+    NotEmpty(PathBuf),
+}
+
+impl Error {
+    /// For `map_err`: what was tried, and on what.
+    pub(crate) fn io<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
+        move |source| Self::Io { action, path: path.to_owned(), source: source.into() }
+    }
+}
+
+/// The mounted cgroup v2 hierarchy.
+///
+/// A cgroup is named by its path from the root of the hierarchy, as `/proc/PID/cgroup` has it: `/` is
+/// the root, `/kubepods/x` a cgroup below it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hierarchy {
+    mount: PathBuf,
+}
+
+impl Hierarchy {
+    /// Finds the mount: `/sys/fs/cgroup`, `/sys/fs/cgroup/unified` beside version 1, or wherever it is.
+    pub fn find() -> Result<Self, Error> {
+        let mounts = Process::myself().and_then(|p| p.mountinfo()).map_err(|e| Error::Proc(0, e))?;
+        Self::choose(mounts)
+    }
+
+    fn choose(mounts: impl IntoIterator<Item = MountInfo>) -> Result<Self, Error> {
+        let mut partial = None;
+        for mount in mounts.into_iter().filter(|m| m.fs_type == "cgroup2") {
+            if mount.root == "/" {
+                return Ok(Self { mount: mount.mount_point });
+            }
+            partial = Some(mount.mount_point);
+        }
+        Err(partial.map_or(Error::NoHierarchy, Error::PartialHierarchy))
+    }
+
+    /// The directory where the hierarchy is mounted.
+    pub fn mount(&self) -> &Path {
+        &self.mount
+    }
+
+    /// The directory of a cgroup.
+    pub fn directory(&self, cgroup: &str) -> PathBuf {
+        self.mount.join(cgroup.trim_start_matches('/'))
+    }
+
+    /// What a user may write, as a cgroup: a path from the root of the hierarchy, with or without a
+    /// leading slash, or the path of a directory below the mount. It need not exist.
+    pub fn resolve(&self, given: &str) -> Result<String, Error> {
+        let refuse = |why: String| Err(Error::Path(given.to_owned(), why));
+        let path = Path::new(given);
+        let below = match path.strip_prefix(&self.mount) {
+            Ok(below) => below,
+            Err(_) if path.starts_with("/sys/fs/cgroup") || path.starts_with(self.mount.join("..")) => {
+                return refuse(format!("the cgroup v2 hierarchy is mounted at {}", self.mount.display()));
+            }
+            Err(_) => path.strip_prefix("/").unwrap_or(path),
+        };
+        let mut cgroup = String::new();
+        for part in below.components() {
+            match part {
+                Component::Normal(name) => {
+                    cgroup.push('/');
+                    cgroup.push_str(&name.to_string_lossy());
+                }
+                Component::CurDir => {}
+                _ => return refuse("it must not have `..` in it".into()),
+            }
+        }
+        if cgroup.is_empty() {
+            return refuse("the root is every process of the machine; name a cgroup below it".into());
+        }
+        Ok(cgroup)
+    }
+
+    /// The id of a cgroup; `None` while it does not exist.
+    pub fn id(&self, cgroup: &str) -> Result<Option<CgroupId>, Error> {
+        let directory = self.directory(cgroup);
+        match fs::metadata(&directory) {
+            Ok(found) => Ok(Some(CgroupId(found.ino()))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io("look at", &directory)(e)),
+        }
+    }
+
+    /// The cgroup that a process is in.
+    pub fn of_process(&self, pid: i32) -> Result<String, Error> {
+        let gone = |e| match e {
+            procfs::ProcError::NotFound(_) => Error::NoProcess(pid),
+            e => Error::Proc(pid, e),
+        };
+        let cgroups = Process::new(pid).and_then(|p| p.cgroups()).map_err(gone)?;
+        // The line of version 2 is `0::/path`.
+        let own = cgroups.into_iter().find(|c| c.hierarchy == 0).ok_or(Error::NoHierarchy)?;
+        Ok(own.pathname)
+    }
+
+    /// The cgroup of this process; the root where the one it is in can't be seen from here.
+    pub fn own(&self) -> Result<String, Error> {
+        let own = self.of_process(i32::try_from(std::process::id()).unwrap_or_default())?;
+        Ok(if self.directory(&own).is_dir() { own } else { "/".to_owned() })
+    }
+
+    /// A cgroup and every one below it that can be seen now, with their ids; the children last.
+    /// Nothing if it does not exist.
+    pub fn tree(&self, cgroup: &str) -> Vec<(String, CgroupId)> {
+        let mut found = Vec::new();
+        let mut next = vec![cgroup.to_owned()];
+        while let Some(cgroup) = next.pop() {
+            let directory = self.directory(&cgroup);
+            let (Ok(about), Ok(entries)) = (fs::metadata(&directory), fs::read_dir(&directory)) else {
+                continue; // Gone in the meantime.
+            };
+            let base = cgroup.trim_end_matches('/');
+            next.extend(
+                entries
+                    .flatten()
+                    .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
+                    .map(|e| format!("{base}/{}", e.file_name().to_string_lossy())),
+            );
+            found.push((cgroup, CgroupId(about.ino())));
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use procfs::{FromRead, process::MountInfos};
+
+    use super::*;
+
+    fn choose(mountinfo: &str) -> Result<Hierarchy, Error> {
+        Hierarchy::choose(MountInfos::from_read(mountinfo.as_bytes()).expect("a valid table"))
+    }
+
+    #[test]
+    fn the_mount_is_found() {
+        let v1 = "26 22 0:24 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n";
+        let hybrid = "27 22 0:25 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
+        let pure = "25 22 0:23 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
+        let part = "25 22 0:23 /docker/abc /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\n";
+        let at = |mountinfo: &str| choose(mountinfo).expect(mountinfo).mount;
+        assert_eq!(at(&format!("{v1}{hybrid}")), Path::new("/sys/fs/cgroup/unified"));
+        assert_eq!(at(pure), Path::new("/sys/fs/cgroup"));
+        assert_eq!(at(&format!("{part}{hybrid}")), Path::new("/sys/fs/cgroup/unified"));
+        assert!(matches!(choose(v1), Err(Error::NoHierarchy)));
+        assert!(
+            matches!(choose(part), Err(Error::PartialHierarchy(at)) if at == Path::new("/sys/fs/cgroup"))
+        );
+    }
+
+    #[test]
+    fn paths_are_taken_as_users_write_them() {
+        let hierarchy = Hierarchy { mount: "/sys/fs/cgroup/unified".into() };
+        for (given, want) in [
+            ("/kubepods/x", "/kubepods/x"),
+            ("kubepods/x/", "/kubepods/x"),
+            ("//kubepods/./x", "/kubepods/x"),
+            ("/sys/fs/cgroup/unified/kubepods/x", "/kubepods/x"),
+        ] {
+            assert_eq!(hierarchy.resolve(given).expect(given), want);
+        }
+        for given in
+            ["", "/", "/sys/fs/cgroup/unified", "/a/../b", "..", "/sys/fs/cgroup/memory/x", "/sys/fs/cgroup"]
+        {
+            let error = hierarchy.resolve(given).expect_err(given);
+            assert!(matches!(error, Error::Path(..)), "{given}: {error}");
+        }
+    }
+}
