@@ -5,7 +5,7 @@
 use std::{
     env,
     ffi::OsStr,
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -15,6 +15,45 @@ use crate::{EBPF_TARGET, WASM_TARGET};
 /// The compiler that Debian's packages install, outside of rustup.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 
+/// A part of a toolchain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// A compiler with `core` for BPF.
+    BpfCore,
+    /// The linker of eBPF programs.
+    BpfLinker,
+    /// A compiler with the standard library for WebAssembly.
+    WasmStd,
+    /// The linker of components.
+    WasmLinker,
+}
+
+impl Part {
+    /// Every part there is.
+    pub const ALL: [Self; 4] = [Self::BpfCore, Self::BpfLinker, Self::WasmStd, Self::WasmLinker];
+
+    /// Whether this machine has it.
+    pub fn is_present(self) -> bool {
+        match self {
+            Self::BpfCore => bpf_compiler().is_some(),
+            Self::BpfLinker => bpf_linker().is_some(),
+            Self::WasmStd => wasm_compiler().is_some(),
+            Self::WasmLinker => wasm_linker().is_some(),
+        }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BpfCore => "a Rust compiler with `core` for BPF",
+            Self::BpfLinker => "bpf-linker",
+            Self::WasmStd => "a Rust compiler with `std` for WebAssembly",
+            Self::WasmLinker => "wasm-component-ld",
+        })
+    }
+}
+
 /// A part that a build needs and the machine does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{wanted} cannot be built on this machine because {part} is missing: run `cargo xtask setup`")]
@@ -22,7 +61,7 @@ pub struct Missing {
     /// What cannot be built.
     pub wanted: &'static str,
     /// What it needs.
-    pub part: &'static str,
+    pub part: Part,
 }
 
 /// A compiler with all it needs to build for one target.
@@ -43,30 +82,42 @@ pub struct Toolchain {
 /// The toolchain for the eBPF program: the first of Debian's compiler and rustup's nightlies that has `core` for BPF,
 /// compiled or as source.
 pub fn ebpf() -> Result<Toolchain, Missing> {
-    const WANTED: &str = "the eBPF program";
-    let missing = |part| Missing { wanted: WANTED, part };
-    let linker = find_program("bpf-linker").ok_or(missing("bpf-linker"))?;
-    let compilers = || debian().into_iter().chain(nightlies());
-    let found = compilers().find_map(|compiler| compiler.for_target(EBPF_TARGET));
-    let (compiler, build_std) = found.ok_or(missing("a Rust compiler with `core` for BPF"))?;
+    let missing = |part| Missing { wanted: "the eBPF program", part };
+    let linker = bpf_linker().ok_or(missing(Part::BpfLinker))?;
+    let (compiler, build_std) = bpf_compiler().ok_or(missing(Part::BpfCore))?;
     Ok(compiler.into_toolchain(linker, build_std))
 }
 
 /// The toolchain for the components: the active one if it has the target, else the first of rustup's nightlies and
 /// Debian's compiler that can compile the standard library for it.
 pub fn wasm() -> Result<Toolchain, Missing> {
-    const WANTED: &str = "the WebAssembly components";
-    let missing = |part| Missing { wanted: WANTED, part };
-    let active = active();
-    let compilers = || active.clone().into_iter().chain(nightlies()).chain(debian());
-    let linker = compilers()
-        .map(|compiler| compiler.tools().join("wasm-component-ld"))
-        .find(|linker| linker.is_file())
-        .or_else(|| find_program("wasm-component-ld"))
-        .ok_or(missing("wasm-component-ld"))?;
-    let found = compilers().find_map(|compiler| compiler.for_target(WASM_TARGET));
-    let (compiler, build_std) = found.ok_or(missing("a Rust standard library for wasm32-unknown-unknown"))?;
+    let missing = |part| Missing { wanted: "the gadgets", part };
+    let linker = wasm_linker().ok_or(missing(Part::WasmLinker))?;
+    let (compiler, build_std) = wasm_compiler().ok_or(missing(Part::WasmStd))?;
     Ok(compiler.into_toolchain(linker, build_std))
+}
+
+fn bpf_compiler() -> Option<(Compiler, bool)> {
+    debian().into_iter().chain(nightlies()).find_map(|compiler| compiler.for_target(EBPF_TARGET))
+}
+
+fn bpf_linker() -> Option<PathBuf> {
+    find_program("bpf-linker")
+}
+
+fn wasm_compiler() -> Option<(Compiler, bool)> {
+    wasm_candidates().find_map(|compiler| compiler.for_target(WASM_TARGET))
+}
+
+fn wasm_linker() -> Option<PathBuf> {
+    let mut shipped = wasm_candidates().map(|compiler| compiler.tools().join("wasm-component-ld"));
+    shipped
+        .find(|linker| linker.is_file() && wasm_ld(linker).is_some())
+        .or_else(|| find_program("wasm-component-ld"))
+}
+
+fn wasm_candidates() -> impl Iterator<Item = Compiler> {
+    active().into_iter().chain(nightlies()).chain(debian())
 }
 
 /// The `wasm-ld` that rustup ships beside its `wasm-component-ld`, which would otherwise look on `PATH`.
