@@ -1,1 +1,226 @@
-//! Gadget: from recorded system calls to a seccomp policy
+//! Gadget `seccomp`: from recorded system calls to a seccomp policy, one for each container.
+//!
+//! The policy refuses everything (`default-action`) but one list of names: what was recorded, what
+//! `include` adds, and [`ALWAYS`], less what `exclude` takes away. A name stands for the call in
+//! every architecture of the policy; a call that a 32-bit program made carries the name that the
+//! 32-bit table has for it.
+//!
+//! A recording without a single call that can be named is an error: the policy it would give
+//! forbids everything, which nobody means. With several recordings the others still get theirs.
+//!
+//! ```
+//! use gadget_sdk::{Abi, Phases, testing};
+//! use seccomp_advisor::SeccompAdvisor;
+//!
+//! let capture = testing::capture("web").call(Abi::Native, 0, "read", Phases::APPLICATION).build();
+//! let run = testing::gadget::<SeccompAdvisor>().param("exclude", "exit").run(&[capture]);
+//! assert_eq!(run.policies[0].rules[0].names, ["execve", "exit_group", "read"]);
+//! ```
+
+use gadget_sdk::{
+    Abi, Action, Architecture, Capture, Description, Error, Gadget, Machine, Module, Params, Phases, Policy,
+    Rule, Run, Spec, Syscall, log,
+};
+
+gadget_sdk::export_gadget!(SeccompAdvisor);
+
+/// What every policy allows, recorded or not.
+///
+/// - `exit`, `exit_group`: a server that never ended was never seen to make them. Under a profile
+///   without them a start that fails hangs instead of failing, because the OCI runtime cannot end.
+/// - `execve`: whoever starts the program makes it when the filter is already in force. A recording
+///   that began later has not seen it.
+pub const ALWAYS: [&str; 3] = ["execve", "exit", "exit_group"];
+
+/// The largest errno that a filter can return: the kernel's `MAX_ERRNO`.
+const ERRNO_MAX: i64 = 4095;
+
+/// The gadget.
+pub struct SeccompAdvisor;
+
+impl Module for SeccompAdvisor {
+    fn describe() -> Description {
+        let summary = "Makes a seccomp policy that allows what a container was seen to do.";
+        Description::new("seccomp", env!("CARGO_PKG_VERSION"), summary)
+            .param(
+                Spec::choice(
+                    "default-action",
+                    "What happens to a call that the policy does not allow.",
+                    &["errno", "kill-process", "kill-thread", "trap", "log"],
+                )
+                .or("errno"),
+            )
+            .param(Spec::integer(
+                "default-errno",
+                "The errno (1 to 4095) that such a call returns; without it, the runtime's choice: EPERM.",
+            ))
+            .param(
+                Spec::choice(
+                    "architectures",
+                    "All that the machine can run, or those that were seen besides the native one.",
+                    &["compatible", "observed"],
+                )
+                .or("compatible"),
+            )
+            .param(Spec::text_list("include", "Calls to allow, recorded or not."))
+            .param(Spec::text_list("exclude", "Calls not to allow, recorded or not."))
+            .param(
+                Spec::choice(
+                    "phase",
+                    "Calls of the container's whole life, or only of its own program.",
+                    &["all", "application"],
+                )
+                .or("all"),
+            )
+    }
+}
+
+impl Gadget for SeccompAdvisor {
+    fn generate(run: &mut Run<'_>, captures: &[Capture]) -> Result<(), Error> {
+        let options = Options::read(run.params())?;
+        let mut empty = Vec::new();
+        for capture in captures {
+            let Some(policy) = options.policy(capture)? else {
+                empty.push(capture.container().to_string());
+                continue;
+            };
+            let document = run.format(&policy, &[capture])?;
+            run.emit(&document, &[capture])?;
+        }
+        if empty.len() == captures.len() {
+            return Err(Error::Empty(empty.join(", ")));
+        }
+        for container in &empty {
+            log::warn("no call was recorded: no policy", &[("container", container)]);
+        }
+        Ok(())
+    }
+}
+
+/// The parameters, understood.
+struct Options {
+    default_action: Action,
+    observed_architectures: bool,
+    include: Vec<String>,
+    exclude: Vec<String>,
+    phases: Phases,
+}
+
+impl Options {
+    fn read(params: &Params) -> Result<Self, Error> {
+        let errno = params.integer("default-errno");
+        let errno = errno.map(|errno| match u16::try_from(errno) {
+            Ok(value) if (1..=ERRNO_MAX).contains(&errno) => Ok(value),
+            _ => invalid(format!("default-errno: {errno} is no errno; they are 1 to {ERRNO_MAX}")),
+        });
+        let errno = errno.transpose()?;
+        let default_action = match params.text("default-action") {
+            None | Some("errno") => Action::Errno(errno),
+            Some(other) if errno.is_some() => {
+                return invalid(format!("default-errno: goes with default-action=errno, not with {other}"));
+            }
+            Some("kill-process") => Action::KillProcess,
+            Some("kill-thread") => Action::KillThread,
+            Some("trap") => Action::Trap,
+            Some("log") => Action::Log,
+            Some(other) => return invalid(format!("default-action: {other} is none")),
+        };
+        let include = names(params, "include")?;
+        let exclude = names(params, "exclude")?;
+        if let Some(both) = include.iter().find(|name| exclude.contains(name)) {
+            return invalid(format!("include: {both} stands in exclude too"));
+        }
+        for name in exclude.iter().filter(|name| ALWAYS.contains(&name.as_str())) {
+            log::warn("a container may not start or end without this call", &[("excluded", name)]);
+        }
+        Ok(Self {
+            default_action,
+            observed_architectures: params.text("architectures") == Some("observed"),
+            include,
+            exclude,
+            phases: match params.text("phase") {
+                Some("application") => Phases::APPLICATION,
+                _ => Phases::all(),
+            },
+        })
+    }
+
+    /// The policy for one container, or `None` where nothing was recorded that a policy could name.
+    fn policy(&self, capture: &Capture) -> Result<Option<Policy>, Error> {
+        let calls = || capture.syscalls().iter().filter(|call| call.phases.intersects(self.phases));
+        let mut names: Vec<&str> = calls().filter_map(|call| call.name.as_deref()).collect();
+        warn_of_gaps(capture, calls().filter(|call| call.name.is_none()));
+        if names.is_empty() {
+            return Ok(None);
+        }
+        for name in self.exclude.iter().filter(|name| !names.contains(&name.as_str())) {
+            if !ALWAYS.contains(&name.as_str()) {
+                let container = capture.container().to_string();
+                log::warn("excluded, but was not recorded", &[("name", name), ("container", &container)]);
+            }
+        }
+        names.extend(ALWAYS);
+        names.extend(self.include.iter().map(String::as_str));
+        names.sort_unstable();
+        names.dedup();
+        names.retain(|name| !self.exclude.iter().any(|excluded| excluded == name));
+        if names.is_empty() {
+            return invalid(format!("exclude: leaves nothing to allow for {}", capture.container()));
+        }
+        Ok(Some(Policy {
+            default_action: self.default_action,
+            architectures: self.architectures(capture.machine(), calls()),
+            rules: vec![Rule::allow(names.into_iter().map(str::to_owned).collect())],
+        }))
+    }
+
+    fn architectures<'a>(
+        &self,
+        machine: Machine,
+        calls: impl Iterator<Item = &'a Syscall> + Clone,
+    ) -> Vec<Architecture> {
+        let all: &[_] = match machine {
+            Machine::X86_64 => &[
+                (Abi::Native, Architecture::X86_64),
+                (Abi::Compat, Architecture::X86),
+                (Abi::X32, Architecture::X32),
+            ],
+            Machine::Aarch64 => &[(Abi::Native, Architecture::Aarch64), (Abi::Compat, Architecture::Arm)],
+        };
+        let wanted = |abi| {
+            !self.observed_architectures || abi == Abi::Native || calls.clone().any(|call| call.abi == abi)
+        };
+        all.iter().filter(|(abi, _)| wanted(*abi)).map(|(_, architecture)| *architecture).collect()
+    }
+}
+
+/// What the policy cannot allow, because the recording does not know it.
+fn warn_of_gaps<'a>(capture: &Capture, nameless: impl Iterator<Item = &'a Syscall>) {
+    for call in nameless {
+        let container = capture.container().to_string();
+        let (abi, number) = (call.abi.to_string(), call.number.to_string());
+        log::warn(
+            "a call without a name cannot be allowed",
+            &[("abi", &abi), ("number", &number), ("container", &container)],
+        );
+    }
+    for loss in &capture.completeness().losses {
+        let container = capture.container().to_string();
+        log::warn("the recording is incomplete", &[("lost", &loss.to_string()), ("container", &container)]);
+    }
+}
+
+/// A list of names of system calls. There is no table here to know them by: the shape has to do.
+fn names(params: &Params, parameter: &str) -> Result<Vec<String>, Error> {
+    let names = params.text_list(parameter).iter().map(|name| name.trim());
+    let names: Vec<_> = names.filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+    match names.iter().find(|name| !name.bytes().all(fits)) {
+        Some(odd) => invalid(format!("{parameter}: {odd:?} cannot be the name of a system call")),
+        None => Ok(names),
+    }
+}
+
+fn invalid<T>(why: String) -> Result<T, Error> {
+    Err(Error::InvalidParameter(why))
+}

@@ -1,1 +1,161 @@
-//! Formatter: the seccomp JSON of the OCI runtime specification
+//! Formatter: the seccomp JSON of the OCI runtime specification, as `linux.seccomp` of a container's
+//! configuration has it, and as Kubernetes and the container engines load it.
+//!
+//! The same policy gives the same bytes: fields stand in the specification's order, names in the
+//! policy's, two spaces a level, and a newline at the end.
+//!
+//! ```
+//! use formatter_oci::Oci;
+//! use gadget_sdk::{Action, Architecture, Policy, Rule, testing};
+//!
+//! let policy = Policy {
+//!     default_action: Action::Errno(None),
+//!     architectures: vec![Architecture::X86_64],
+//!     rules: vec![Rule::allow(vec!["read".into(), "write".into()])],
+//! };
+//! let document = testing::format::<Oci>(&policy, &[], &[("compact", "true")]).unwrap();
+//! assert_eq!(document.media_type, "application/vnd.oci.seccomp+json");
+//! assert_eq!(
+//!     document.body,
+//!     concat!(
+//!         r#"{"defaultAction":"SCMP_ACT_ERRNO","architectures":["SCMP_ARCH_X86_64"],"#,
+//!         r#""syscalls":[{"names":["read","write"],"action":"SCMP_ACT_ALLOW"}]}"#,
+//!         "\n"
+//!     )
+//! );
+//! ```
+
+use gadget_sdk::{
+    Action, Architecture, Argument, Capture, Comparison, Description, Document, Formatter, Module, Params,
+    Policy, Rule, Spec, formatter::Error,
+};
+use serde::Serialize;
+
+gadget_sdk::export_formatter!(Oci);
+
+/// The media type of the document. The host knows it, and checks the document against the policy.
+pub const MEDIA_TYPE: &str = "application/vnd.oci.seccomp+json";
+
+/// The formatter.
+pub struct Oci;
+
+impl Module for Oci {
+    fn describe() -> Description {
+        let summary = "The seccomp JSON of the OCI runtime specification.";
+        Description::new("oci", env!("CARGO_PKG_VERSION"), summary)
+            .param(Spec::boolean("compact", "Writes everything on one line.").or(false))
+    }
+}
+
+impl Formatter for Oci {
+    fn format(params: &Params, policy: &Policy, _about: &[Capture]) -> Result<Document, Error> {
+        let profile = Profile::from(policy);
+        let json = if params.boolean("compact") == Some(true) {
+            serde_json::to_string(&profile)
+        } else {
+            serde_json::to_string_pretty(&profile)
+        };
+        let mut json = json.map_err(|error| Error::Failed(error.to_string()))?;
+        json.push('\n');
+        Ok(Document::new(MEDIA_TYPE, json))
+    }
+}
+
+/// `linux.seccomp`. The order of the fields is the order in the document.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Profile<'a> {
+    default_action: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    default_errno_ret: Option<u16>,
+    architectures: Vec<&'static str>,
+    syscalls: Vec<Syscalls<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Syscalls<'a> {
+    names: &'a [String],
+    action: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errno_ret: Option<u16>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    args: Vec<Arg>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Arg {
+    index: u32,
+    value: u64,
+    // The second operand, that only a masked comparison has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_two: Option<u64>,
+    op: &'static str,
+}
+
+impl<'a> From<&'a Policy> for Profile<'a> {
+    fn from(policy: &'a Policy) -> Self {
+        let (default_action, default_errno_ret) = action(policy.default_action);
+        Self {
+            default_action,
+            default_errno_ret,
+            architectures: policy.architectures.iter().copied().map(architecture).collect(),
+            syscalls: policy.rules.iter().map(Syscalls::from).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a Rule> for Syscalls<'a> {
+    fn from(rule: &'a Rule) -> Self {
+        let (action, errno_ret) = action(rule.action);
+        Self { names: &rule.names, action, errno_ret, args: rule.args.iter().map(Arg::from).collect() }
+    }
+}
+
+impl From<&Argument> for Arg {
+    fn from(argument: &Argument) -> Self {
+        let masked = argument.op == Comparison::MaskedEqual;
+        Self {
+            index: argument.index,
+            value: argument.value,
+            value_two: masked.then_some(argument.value_two),
+            op: comparison(argument.op),
+        }
+    }
+}
+
+fn action(action: Action) -> (&'static str, Option<u16>) {
+    match action {
+        Action::Allow => ("SCMP_ACT_ALLOW", None),
+        Action::Errno(errno) => ("SCMP_ACT_ERRNO", errno),
+        Action::KillProcess => ("SCMP_ACT_KILL_PROCESS", None),
+        Action::KillThread => ("SCMP_ACT_KILL_THREAD", None),
+        Action::Trap => ("SCMP_ACT_TRAP", None),
+        Action::Log => ("SCMP_ACT_LOG", None),
+        Action::Trace(message) => ("SCMP_ACT_TRACE", message),
+        Action::Notify => ("SCMP_ACT_NOTIFY", None),
+    }
+}
+
+fn architecture(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::X86_64 => "SCMP_ARCH_X86_64",
+        Architecture::X86 => "SCMP_ARCH_X86",
+        Architecture::X32 => "SCMP_ARCH_X32",
+        Architecture::Aarch64 => "SCMP_ARCH_AARCH64",
+        Architecture::Arm => "SCMP_ARCH_ARM",
+    }
+}
+
+fn comparison(op: Comparison) -> &'static str {
+    match op {
+        Comparison::NotEqual => "SCMP_CMP_NE",
+        Comparison::Less => "SCMP_CMP_LT",
+        Comparison::LessOrEqual => "SCMP_CMP_LE",
+        Comparison::Equal => "SCMP_CMP_EQ",
+        Comparison::GreaterOrEqual => "SCMP_CMP_GE",
+        Comparison::Greater => "SCMP_CMP_GT",
+        Comparison::MaskedEqual => "SCMP_CMP_MASKED_EQ",
+    }
+}
