@@ -1,0 +1,204 @@
+//! The command line: what it takes, and how it explains itself.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  Record a server while you use it, end it with Ctrl-C, and keep its profile:
+    gadgetd run seccomp -o profile.json -- ./my-server --port 8080
+
+  Run it under that profile, as a container runtime would:
+    gadgetd confine --profile profile.json -- ./my-server --port 8080
+
+  Record a container from its very first call; it need not exist yet:
+    gadgetd run seccomp --cgroup /kubepods/besteffort/pod<uid>/<id> -o profile.json
+
+Results go to standard output, everything for people to standard error.";
+
+const RUN_AFTER: &str = "\
+Examples:
+  gadgetd run seccomp -- python3 -m http.server
+  gadgetd run seccomp --pid 4711 --timeout 30s --formatter table
+  gadgetd run seccomp --cgroup machine.slice/libpod-<id>.scope -o profile.json
+  gadgetd run seccomp --param default-action=kill-process --param compact=true -- ./job
+
+A command runs in a cgroup of its own, which is recorded from before its first call. Signals reach it, and \
+the result still comes. When it ends, processes that it left behind are ended too. With the result on \
+standard output, the command's own standard output goes to standard error.
+
+Every profile also allows execve, exit and exit_group: without them nothing starts, and a failing start hangs.
+
+Exit status:
+  0  done (whatever the command's own status was: that is told on standard error)
+  1  failed
+  2  wrong usage
+  3  the recording is incomplete; the result is still printed, and what was lost is told";
+
+const CONFINE_AFTER: &str = "\
+Examples:
+  gadgetd confine --profile profile.json -- ./my-server --port 8080
+  gadgetd confine --profile profile.json -- python3 -c 'import os; os.mkdir(\"x\")'
+
+The filter is what runc and crun make of the profile with the same libseccomp: names that it does not know \
+are skipped, an errno that is not given is EPERM. It is loaded right before the command is executed, so the \
+profile must allow execve.
+
+Exit status:
+  the command's own; 128 + n if signal n killed it
+  125  gadgetd failed, as with a profile that is not valid
+  126  the command can't be executed
+  127  the command is not found
+  2    wrong usage";
+
+/// Record what system calls a command or container makes, and turn them into something useful.
+///
+/// gadgetd records with one eBPF program and hands the recording to a gadget, a sandboxed WebAssembly
+/// component. The gadget `seccomp` makes a seccomp profile of it; a formatter writes it down.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES, after_long_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Tell more on standard error; twice: debug. `RUST_LOG` takes finer filters.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Record a command, a process or a cgroup, and run a gadget on the recording.
+    #[command(after_help = RUN_AFTER, after_long_help = RUN_AFTER)]
+    Run(RunArgs),
+    /// Run a command under a seccomp profile, as an OCI runtime would enforce it.
+    #[command(after_help = CONFINE_AFTER, after_long_help = CONFINE_AFTER)]
+    Confine(ConfineArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    group = ArgGroup::new("what").required(true).args(["gadget", "gadget_file"]),
+    group = ArgGroup::new("target").required(true).args(["pid", "cgroup", "command"]),
+)]
+pub(crate) struct RunArgs {
+    /// The built-in gadget to run, such as `seccomp`.
+    #[arg(value_name = "GADGET")]
+    pub gadget: Option<String>,
+
+    /// Run this WebAssembly component instead of a built-in gadget.
+    #[arg(long = "gadget", id = "gadget_file", value_name = "FILE")]
+    pub gadget_file: Option<PathBuf>,
+
+    /// How the result is written: a built-in formatter (`oci`, `table`), or the path of a component, such as
+    /// `./mine.wasm`.
+    #[arg(short, long, value_name = "NAME|FILE", default_value = "oci")]
+    pub formatter: String,
+
+    /// A parameter of the gadget or the formatter; may be repeated.
+    #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = parameter)]
+    pub params: Vec<(String, String)>,
+
+    /// Record this process, its threads and everything that descends from it.
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub pid: Option<i32>,
+
+    /// Record this cgroup (version 2), as a path below the root of the hierarchy. It need not exist yet.
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Option<String>,
+
+    /// End the recording after this time, such as `30s`, `5m` or `1h 30m`.
+    #[arg(short, long, value_name = "TIME", value_parser = time)]
+    pub timeout: Option<Duration>,
+
+    /// Write the result to this file instead of standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// The command to record, with its arguments.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfineArgs {
+    /// The profile: JSON, as the OCI runtime specification has it in `linux.seccomp`.
+    #[arg(short, long, value_name = "FILE")]
+    pub profile: PathBuf,
+
+    /// Set `no_new_privs` before the filter is loaded, like `noNewPrivileges: true` of a container. Without
+    /// `CAP_SYS_ADMIN` it is always set: the kernel takes no filter otherwise.
+    #[arg(long)]
+    pub no_new_privileges: bool,
+
+    /// The command to run, with its arguments.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+fn parameter(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("a parameter is given as name=value".into()),
+    }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("nothing can be recorded in no time".into()),
+        Ok(time) => Ok(time),
+        Err(e) => Err(format!("{e}; write it as 30s, 5m or 1h30m")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, error::ErrorKind};
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, ErrorKind> {
+        Cli::try_parse_from(line.split_whitespace()).map_err(|e| e.kind())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_full_line_is_taken() {
+        let line = "gadgetd run seccomp --timeout 1m30s --param a=b=c -p d= -o f --formatter table -- ls -l";
+        let Ok(Cli { command: Command::Run(run), .. }) = parse(line) else { panic!("{line}") };
+        assert_eq!(run.gadget.as_deref(), Some("seccomp"));
+        assert_eq!(run.timeout, Some(Duration::from_secs(90)));
+        assert_eq!(run.params, [("a".into(), "b=c".into()), ("d".into(), String::new())]);
+        assert_eq!(run.command, ["ls", "-l"]);
+    }
+
+    #[test]
+    fn wrong_lines_are_refused() {
+        for (line, kind) in [
+            ("gadgetd", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
+            ("gadgetd walk", ErrorKind::InvalidSubcommand),
+            ("gadgetd run seccomp", ErrorKind::MissingRequiredArgument),
+            ("gadgetd run -- ls", ErrorKind::MissingRequiredArgument),
+            ("gadgetd run seccomp ls", ErrorKind::UnknownArgument),
+            ("gadgetd run seccomp --gadget x.wasm -- ls", ErrorKind::ArgumentConflict),
+            ("gadgetd run seccomp --pid 1 -- ls", ErrorKind::ArgumentConflict),
+            ("gadgetd run seccomp --pid 1 --cgroup x", ErrorKind::ArgumentConflict),
+            ("gadgetd run seccomp --pid 0", ErrorKind::ValueValidation),
+            ("gadgetd run seccomp --pid -3", ErrorKind::UnknownArgument),
+            ("gadgetd run seccomp --pid x", ErrorKind::ValueValidation),
+            ("gadgetd run seccomp --timeout 30 -- ls", ErrorKind::ValueValidation),
+            ("gadgetd run seccomp --timeout 0s -- ls", ErrorKind::ValueValidation),
+            ("gadgetd run seccomp --param a -- ls", ErrorKind::ValueValidation),
+            ("gadgetd run seccomp --param =a -- ls", ErrorKind::ValueValidation),
+            ("gadgetd confine -- ls", ErrorKind::MissingRequiredArgument),
+            ("gadgetd confine --profile p", ErrorKind::MissingRequiredArgument),
+        ] {
+            assert_eq!(parse(line).map(|_| ()), Err(kind), "{line}");
+        }
+    }
+}
