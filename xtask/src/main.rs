@@ -1,2 +1,84 @@
-//! xtask.
-fn main() {}
+//! `cargo xtask`: what this project does to itself.
+//!
+//! ```console
+//! $ cargo xtask demo      # from a bare machine to an enforced seccomp profile
+//! $ cargo xtask test      # every tier, with a summary
+//! ```
+//!
+//! Each command makes sure of what it needs, so none has to be typed before another.
+
+mod bench;
+mod build;
+mod ci;
+mod demo;
+mod generate;
+mod process;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Sets up, builds, demonstrates, tests and measures gadgetd"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Installs what building and testing need, says what and why; changes nothing that is there
+    Setup,
+    /// Builds the eBPF object, the gadgets and formatters, and target/release/gadgetd
+    Build,
+    /// Records a real server, prints its seccomp profile, and shows that the profile holds
+    Demo,
+    /// Runs the tests, tier by tier, and sums up
+    Test {
+        /// The tiers to run; all of them if none is named
+        tiers: Vec<test::Tier>,
+    },
+    /// Measures what recording and gadgets cost
+    Bench {
+        /// Passed on to the benchmarks
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Writes the generated files anew
+    Generate {
+        /// Changes nothing, and fails if a file would change
+        #[arg(long)]
+        check: bool,
+    },
+    /// Checks format, lints, licences, documentation and generated files
+    Ci,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Setup => setup::run(),
+        Command::Build => build::run().map(drop),
+        Command::Demo => demo::run(),
+        Command::Test { tiers } => test::run(&tiers),
+        Command::Bench { arguments } => bench::run(&arguments),
+        Command::Generate { check } => generate::run(check),
+        Command::Ci => ci::run(),
+    }
+}

@@ -80,10 +80,14 @@ pub enum Sources {
 /// # Ok::<(), gadgetd_artifacts::ArtifactError>(())
 /// ```
 pub fn ebpf() -> Result<PathBuf, ArtifactError> {
-    let toolchain = toolchain::ebpf()?;
-    let target_dir = target_dir().join("artifacts/ebpf");
-    let programs = workspace().join("ebpf/programs");
+    let what = "the eBPF program";
+    run(&mut ebpf_build()?, what)?;
+    produced(what, ebpf_target_dir().join(EBPF_TARGET).join("release/gadgetd"))
+}
 
+/// The call of cargo that [`ebpf`] makes, for those who want to see what it says.
+pub fn ebpf_build() -> Result<Command, Missing> {
+    let toolchain = toolchain::ebpf()?;
     let mut flags: Vec<OsString> = vec![
         // BTF is made from debug information, and the kernel needs BTF for maps and `tp_btf` programs.
         "-Cdebuginfo=2".into(),
@@ -95,13 +99,17 @@ pub fn ebpf() -> Result<PathBuf, ArtifactError> {
     flags.push(remap(&workspace(), ""));
 
     let mut cargo = cargo(&toolchain, &flags);
-    cargo.current_dir(&programs).args(["build", "--release", "--locked", "--bin", "gadgetd"]);
-    cargo.args(["--target", EBPF_TARGET]).arg("--target-dir").arg(&target_dir);
+    cargo.current_dir(workspace().join("ebpf/programs"));
+    cargo.args(["build", "--release", "--locked", "--bin", "gadgetd"]);
+    cargo.args(["--target", EBPF_TARGET]).arg("--target-dir").arg(ebpf_target_dir());
     if toolchain.build_std {
         cargo.arg("-Zbuild-std=core");
     }
-    run(&mut cargo, "the eBPF program")?;
-    produced("the eBPF program", target_dir.join(EBPF_TARGET).join("release/gadgetd"))
+    Ok(cargo)
+}
+
+fn ebpf_target_dir() -> PathBuf {
+    target_dir().join("artifacts/ebpf")
 }
 
 /// Builds packages of this workspace as WebAssembly components and returns the paths of the `.wasm` files, in the

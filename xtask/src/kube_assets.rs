@@ -1,0 +1,495 @@
+//! `cargo xtask kube-assets`: the Kubernetes that the cluster tests start.
+//!
+//! Debian 12 has no package of a control plane, but it has its source: Kubernetes 1.20.2, and a Go that builds
+//! it. Everything is fetched with the machine's own apt configuration, into the cache and never into the system:
+//! the source, Go, and the daemons that Debian does package (etcd, containerd), whose installation would start
+//! services. Only the node's tools (iptables, CNI plugins, …) are installed, and only with `--node`.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use gadgetd_kube_assets::{Tier, VERSION};
+
+/// The Go of the Debian release that has this Kubernetes.
+const GO: &str = "1.19";
+
+/// What a node needs installed; everything else comes from the cache.
+const NODE_PACKAGES: &[&str] =
+    &["runc", "containernetworking-plugins", "iptables", "iproute2", "conntrack", "mmdebstrap", "busybox-static"];
+
+/// Packages whose programs are unpacked into the cache.
+const UNPACKED: &[(&str, &[&str])] =
+    &[("etcd-server", &["etcd"]), ("containerd", &["containerd", "containerd-shim-runc-v2", "ctr"])];
+
+/// Arguments of `cargo xtask kube-assets`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Also what a node needs: controller-manager, scheduler, kubelet, kube-proxy, kubectl, containerd
+    #[arg(long)]
+    node: bool,
+}
+
+/// Prints the folder that has the programs, so that `export KUBEBUILDER_ASSETS=$(cargo xtask kube-assets)` works.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let folder = provide(if args.node { Tier::Node } else { Tier::Api })?;
+    println!("{}", folder.display());
+    Ok(())
+}
+
+/// Finds the programs of `tier`, builds those that are nowhere, and returns their folder.
+pub(crate) fn provide(tier: Tier) -> Result<PathBuf> {
+    if tier == Tier::Node {
+        install(NODE_PACKAGES, "the node tier runs pods with")?;
+    }
+    if let Some(folder) = gadgetd_kube_assets::find(tier) {
+        return Ok(folder);
+    }
+    if let Some(named) = std::env::var_os("KUBEBUILDER_ASSETS") {
+        say(&format!("KUBEBUILDER_ASSETS={} lacks some of {}", named.display(), tier.programs().join(", ")));
+    }
+    let build = Build::begin()?;
+    if !tier.complete(&build.bin) {
+        build.run(tier)?;
+    }
+    Ok(build.bin.clone())
+}
+
+/// One build, which holds the lock of the cache.
+struct Build {
+    bin: PathBuf,
+    /// Source, toolchain and object files: removed once all programs are there.
+    work: PathBuf,
+    log: PathBuf,
+    _lock: File,
+}
+
+impl Build {
+    fn begin() -> Result<Self> {
+        let root = gadgetd_kube_assets::kube_cache();
+        let (bin, work, log) = (root.join("bin"), root.join("build"), root.join("build.log"));
+        for folder in [&bin, &work] {
+            fs::create_dir_all(folder).with_context(|| {
+                format!("cannot create {}; set GADGETD_CACHE to another folder", folder.display())
+            })?;
+        }
+        let lock = File::create(root.join("lock"))?;
+        if lock.try_lock().is_err() {
+            say("waiting for another build of the same programs");
+            lock.lock()?;
+        }
+        Ok(Self { bin, work, log, _lock: lock })
+    }
+
+    fn run(&self, tier: Tier) -> Result<()> {
+        fs::write(&self.log, "")?;
+        let start = Instant::now();
+        say(&format!("log: {}", self.log.display()));
+        let missing: Vec<&str> =
+            tier.programs().iter().copied().filter(|program| !self.bin.join(program).is_file()).collect();
+        let apt = self.apt()?;
+        for (package, programs) in UNPACKED {
+            if programs.iter().any(|program| missing.contains(program)) {
+                let from = self.unpack(&apt, package)?;
+                for program in *programs {
+                    place(&from.join("usr/bin").join(program), &self.bin.join(program))?;
+                }
+            }
+        }
+        let built: Vec<&str> = missing.into_iter().filter(|program| program.starts_with("kube")).collect();
+        if !built.is_empty() {
+            self.kubernetes(&apt, &built)?;
+        }
+        if tier == Tier::Node {
+            fs::remove_dir_all(&self.work).with_context(|| format!("cannot remove {}", self.work.display()))?;
+        }
+        say(&format!("{} is complete after {} s", self.bin.display(), start.elapsed().as_secs()));
+        Ok(())
+    }
+
+    /// Options that give apt state of its own: the machine's sources, with source packages, and nothing that
+    /// needs root.
+    fn apt(&self) -> Result<Vec<String>> {
+        let state = self.work.join("apt");
+        let sources = state.join("sources");
+        let options: Vec<String> = [
+            ("Dir::Etc::SourceList", PathBuf::from("/dev/null")),
+            ("Dir::Etc::SourceParts", sources.clone()),
+            ("Dir::State::Lists", state.join("lists")),
+            ("Dir::Cache", state.join("cache")),
+        ]
+        .into_iter()
+        .map(|(key, path)| format!("-o{key}={}", path.display()))
+        // The user that apt downloads as cannot enter a cache below /root.
+        .chain(["-oAPT::Sandbox::User=root".to_owned()])
+        .collect();
+        if state.join("lists.done").exists() {
+            return Ok(options);
+        }
+
+        fs::create_dir_all(&sources)?;
+        fs::create_dir_all(state.join("lists/partial"))?;
+        fs::create_dir_all(state.join("cache/archives/partial"))?;
+        let config = Command::new("apt-config")
+            .args(["shell", "LIST", "Dir::Etc::sourcelist/f", "PARTS", "Dir::Etc::sourceparts/d"])
+            .output()
+            .context("apt-config does not run: this recipe is for Debian 12; elsewhere set KUBEBUILDER_ASSETS")?;
+        let mut files = Vec::new();
+        for line in String::from_utf8(config.stdout)?.lines() {
+            let path = Path::new(line.split('\'').nth(1).unwrap_or_default());
+            if path.is_dir() {
+                files.extend(fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?);
+            } else if path.is_file() {
+                files.push(path.to_owned());
+            }
+        }
+        for file in files {
+            let extension = file.extension().and_then(OsStr::to_str);
+            if let (Some(kind @ ("list" | "sources")), Some(name)) = (extension, file.file_name()) {
+                let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+                let with = if kind == "list" { with_source_lines(&text) } else { with_source_types(&text) };
+                fs::write(sources.join(name), with)?;
+            }
+        }
+        // A third-party repository may have no source packages: what counts is whether ours are found.
+        let _ = self.logged("reading the package lists", Command::new("apt-get").args(&options).arg("update"));
+        File::create(state.join("lists.done"))?;
+        Ok(options)
+    }
+
+    /// Unpacks a binary package into the work folder and returns its root.
+    fn unpack(&self, apt: &[String], package: &str) -> Result<PathBuf> {
+        let root = self.work.join("packages").join(package);
+        once(&root, |part| {
+            let download = part.join("download");
+            fs::create_dir(&download)?;
+            let mut get = Command::new("apt-get");
+            get.args(apt).args(["download", package]).current_dir(&download);
+            self.logged(&format!("fetching {package}"), &mut get)?;
+            let deb = only_entry(&download)?;
+            self.logged("", Command::new("dpkg-deb").arg("-x").arg(&deb).arg(part))?;
+            Ok(fs::remove_dir_all(&download)?)
+        })?;
+        Ok(root)
+    }
+
+    /// Builds `programs` from Debian's source package.
+    fn kubernetes(&self, apt: &[String], programs: &[&str]) -> Result<()> {
+        let gopath = self.work.join("gopath");
+        let source = gopath.join("src/k8s.io/kubernetes");
+        let go = self.go(apt)?;
+        once(&source, |part| {
+            install(&["dpkg-dev"], "to unpack a source package it takes")?;
+            let version = source_version(apt)?;
+            let download = part.join("download");
+            fs::create_dir(&download)?;
+            let mut get = Command::new("apt-get");
+            get.args(apt).args(["source", "--quiet", &format!("kubernetes={version}")]).current_dir(&download);
+            self.logged(&format!("fetching the source of Kubernetes {VERSION}"), &mut get)?;
+            let tree = fs::read_dir(&download)?
+                .filter_map(|entry| Some(entry.ok()?.path()))
+                .find(|path| path.is_dir())
+                .context("apt-get source left no source tree")?;
+            for entry in fs::read_dir(tree)? {
+                let entry = entry?;
+                fs::rename(entry.path(), part.join(entry.file_name()))?;
+            }
+            fs::remove_dir_all(&download)?;
+
+            // The vendored reflect2 predates Go 1.18: built with today's Go, kube-apiserver dies of a bad pointer
+            // as soon as a custom resource with labels is created. Debian has a newer one.
+            let package = self.unpack(apt, "golang-github-modern-go-reflect2-dev")?;
+            let vendored = part.join("vendor/github.com/modern-go/reflect2");
+            fs::remove_dir_all(&vendored)?;
+            fs::rename(package.join("usr/share/gocode/src/github.com/modern-go/reflect2"), &vendored)?;
+            Ok(())
+        })?;
+
+        // The source package leaves out one generated file that kube-apiserver needs.
+        let openapi = source.join("pkg/generated/openapi/zz_generated.openapi.go");
+        if !openapi.is_file() {
+            self.logged("generating the OpenAPI definitions", &mut self.openapi(&go, &gopath, &source)?)?;
+            ensure!(openapi.is_file(), "openapi-gen has not written {}", openapi.display());
+        }
+
+        // The tree is older than modules: it is built from a GOPATH, with its own vendor folder. Without the
+        // cloud providers and dockershim, which nothing here uses.
+        let out = self.work.join("out");
+        fs::create_dir_all(&out)?;
+        let mut build = go.command(&gopath, &source);
+        build.args(["build", "-tags", "providerless,dockerless", "-ldflags", &stamp()]).arg("-o").arg(&out);
+        build.args(programs.iter().map(|program| format!("./cmd/{program}")));
+        self.logged(&format!("building {} (many minutes)", programs.join(", ")), &mut build)?;
+        for program in programs {
+            place(&out.join(program), &self.bin.join(program))?;
+        }
+        Ok(())
+    }
+
+    fn go(&self, apt: &[String]) -> Result<Go> {
+        let root = self.work.join("go");
+        once(&root, |part| {
+            // Two packages of one tree, which refer to each other by relative links.
+            for package in [format!("golang-{GO}-go"), format!("golang-{GO}-src")] {
+                let unpacked = self.unpack(apt, &package)?;
+                let mut copy = Command::new("cp");
+                copy.arg("-a").arg(unpacked.join("usr")).arg(part);
+                self.logged("", &mut copy)?;
+            }
+            Ok(())
+        })?;
+        Ok(Go { root: root.join(format!("usr/lib/go-{GO}")), cache: self.work.join("gocache") })
+    }
+
+    fn openapi(&self, go: &Go, gopath: &Path, source: &Path) -> Result<Command> {
+        let generator = self.work.join("openapi-gen");
+        let mut build = go.command(gopath, source);
+        build.arg("build").arg("-o").arg(&generator).arg("./vendor/k8s.io/kube-openapi/cmd/openapi-gen");
+        self.logged("building its generator", &mut build)?;
+
+        // Every package that asks for it by its tag; the staging modules by their vendored path.
+        let mut packages = BTreeSet::new();
+        for (tree, prefix) in [("pkg", "pkg"), ("staging/src/k8s.io", "vendor/k8s.io")] {
+            let tree = source.join(tree);
+            for folder in tagged(&tree)? {
+                let path = Path::new(prefix).join(folder.strip_prefix(&tree)?).display().to_string();
+                let unrelated = ["generated", "code-generator", "sample-apiserver", "testapigroup"];
+                if !unrelated.iter().any(|name| path.contains(name)) {
+                    packages.insert(format!("k8s.io/kubernetes/{path}"));
+                }
+            }
+        }
+        let mut command = Command::new(generator);
+        go.environment(&mut command, gopath);
+        command
+            .current_dir(source)
+            .args(["--logtostderr", "-i", &packages.into_iter().collect::<Vec<_>>().join(",")])
+            .args(["-p", "k8s.io/kubernetes/pkg/generated/openapi", "-O", "zz_generated.openapi"])
+            .args(["-h", "hack/boilerplate/boilerplate.generatego.txt", "-r"])
+            .arg(self.work.join("openapi-violations.txt"));
+        Ok(command)
+    }
+
+    /// Runs `command` with its output in the log; the end of it is shown when it fails.
+    fn logged(&self, what: &str, command: &mut Command) -> Result<()> {
+        if !what.is_empty() {
+            say(what);
+        }
+        let name = command.get_program().display().to_string();
+        let log = File::options().append(true).create(true).open(&self.log)?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let status = command.status().with_context(|| format!("cannot run {name}"))?;
+        if !status.success() {
+            let log = String::from_utf8_lossy(&fs::read(&self.log)?).into_owned();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("{}", lines[lines.len().saturating_sub(20)..].join("\n"));
+            bail!("{name} failed ({status}); all of its output is in {}", self.log.display());
+        }
+        Ok(())
+    }
+}
+
+/// A Go toolchain in a folder of its own.
+struct Go {
+    root: PathBuf,
+    cache: PathBuf,
+}
+
+impl Go {
+    fn command(&self, gopath: &Path, folder: &Path) -> Command {
+        let mut command = Command::new(self.root.join("bin/go"));
+        command.current_dir(folder);
+        self.environment(&mut command, gopath);
+        command
+    }
+
+    fn environment(&self, command: &mut Command, gopath: &Path) {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let bin = self.root.join("bin");
+        let path = std::env::join_paths([bin].into_iter().chain(std::env::split_paths(&path))).unwrap_or(path);
+        command
+            .env("PATH", path)
+            .env("GOROOT", &self.root)
+            .env("GOPATH", gopath)
+            .env("GOCACHE", &self.cache)
+            .envs([("GO111MODULE", "off"), ("GOFLAGS", ""), ("CGO_ENABLED", "0"), ("GOTOOLCHAIN", "local")]);
+    }
+}
+
+/// The version of Debian's source package that holds [`VERSION`]; it may be spelled `1.20.5+really1.20.2-…`.
+fn source_version(apt: &[String]) -> Result<String> {
+    let output = Command::new("apt-cache").args(apt).args(["showsrc", "--only-source", "kubernetes"]).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let versions: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("Version: ")).collect();
+    let wanted = versions.iter().find(|version| {
+        let upstream = version.split_once('-').map_or(**version, |(upstream, _)| upstream);
+        upstream.rsplit("really").next() == Some(VERSION)
+    });
+    wanted.map(ToString::to_string).with_context(|| {
+        format!(
+            "apt has no source package of Kubernetes {VERSION} (it has: {}), which Debian 12 has; \
+             elsewhere set KUBEBUILDER_ASSETS to a folder with etcd and kube-apiserver",
+            if versions.is_empty() { "none".to_owned() } else { versions.join(", ") }
+        )
+    })
+}
+
+/// Linker flags: without them every component would call itself v0.0.0, which clients refuse.
+fn stamp() -> String {
+    let (major, rest) = VERSION.split_once('.').expect("a version has dots");
+    let minor = rest.split('.').next().unwrap_or_default();
+    let mut flags = "-s -w".to_owned();
+    for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
+        let variable = format!("k8s.io/kubernetes/vendor/{package}");
+        let _ = write!(
+            flags,
+            " -X {variable}.gitVersion=v{VERSION} -X {variable}.gitMajor={major} \
+             -X {variable}.gitMinor={minor} -X {variable}.gitTreeState=clean"
+        );
+    }
+    flags
+}
+
+/// Folders below `tree` with a Go file that asks for `OpenAPI` definitions.
+fn tagged(tree: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut here = false;
+    for entry in fs::read_dir(tree)? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            found.extend(tagged(&path)?);
+        } else if !here && path.extension() == Some(OsStr::new("go")) {
+            here = fs::read(&path)?.windows(17).any(|window| window == b"+k8s:openapi-gen=");
+        }
+    }
+    if here {
+        found.push(tree.to_owned());
+    }
+    Ok(found)
+}
+
+/// Makes `target` by filling a folder next to it, unless an earlier run has: it is complete or absent.
+fn once(target: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    if target.is_dir() {
+        return Ok(());
+    }
+    let mut part = target.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    if part.exists() {
+        fs::remove_dir_all(&part)?;
+    }
+    fs::create_dir_all(&part)?;
+    fill(&part)?;
+    fs::rename(&part, target).with_context(|| format!("cannot create {}", target.display()))
+}
+
+/// Puts a program into the folder that others look into: it is there whole or not at all.
+fn place(from: &Path, to: &Path) -> Result<()> {
+    let part = to.with_extension("part");
+    fs::copy(from, &part).with_context(|| format!("cannot copy {}", from.display()))?;
+    Ok(fs::rename(part, to)?)
+}
+
+fn only_entry(folder: &Path) -> Result<PathBuf> {
+    let entry = fs::read_dir(folder)?.next().with_context(|| format!("{} is empty", folder.display()))?;
+    Ok(entry?.path())
+}
+
+/// deb822 sources, with source packages.
+fn with_source_types(text: &str) -> String {
+    text.lines().fold(String::new(), |mut all, line| {
+        let types = line.get(..6).is_some_and(|key| key.eq_ignore_ascii_case("types:"));
+        let _ = writeln!(all, "{}", if types { "Types: deb deb-src" } else { line });
+        all
+    })
+}
+
+/// One-line sources, with source packages.
+fn with_source_lines(text: &str) -> String {
+    text.lines().map(str::trim_start).filter(|line| !line.starts_with("deb-src")).fold(
+        String::new(),
+        |mut all, line| {
+            let _ = writeln!(all, "{line}");
+            if let Some(rest) = line.strip_prefix("deb").filter(|rest| rest.starts_with(char::is_whitespace)) {
+                let _ = writeln!(all, "deb-src{rest}");
+            }
+            all
+        },
+    )
+}
+
+/// Installs what dpkg does not list as installed.
+fn install(packages: &[&str], why: &str) -> Result<()> {
+    let missing: Vec<&str> = packages.iter().copied().filter(|package| !installed(package)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    say(&format!("installing: {why} {}", missing.join(", ")));
+    let apt = |arguments: &[&str]| -> Result<bool> {
+        // stdout belongs to the result.
+        let mut command = Command::new("apt-get");
+        command.arg("--quiet").args(arguments).stdin(Stdio::null()).stdout(io::stderr());
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+        Ok(command.status().context("cannot run apt-get")?.success())
+    };
+    let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
+    arguments.extend(&missing);
+    // The lists may be missing or old: read them only when the short way fails.
+    ensure!(
+        apt(&arguments)? || (apt(&["update"])? && apt(&arguments)?),
+        "apt-get could not install them; as root: apt-get update && apt-get install {}",
+        missing.join(" ")
+    );
+    Ok(())
+}
+
+fn installed(package: &str) -> bool {
+    Command::new("dpkg-query")
+        .args(["--show", "--showformat=${db:Status-Status}", package])
+        .stderr(Stdio::null())
+        .output()
+        .is_ok_and(|output| output.stdout == b"installed")
+}
+
+fn say(what: &str) {
+    if io::stderr().is_terminal() {
+        eprintln!("\x1b[2mkube-assets:\x1b[0m {what}");
+    } else {
+        eprintln!("kube-assets: {what}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_of_both_formats_get_source_packages() {
+        let deb822 = "Types: deb\nURIs: http://mirror.example/\nEnabled: yes\n\ntypes: deb deb-src\n";
+        assert_eq!(
+            with_source_types(deb822),
+            "Types: deb deb-src\nURIs: http://mirror.example/\nEnabled: yes\n\nTypes: deb deb-src\n"
+        );
+        let lines = "# deb x\ndeb [arch=amd64] http://mirror.example/ bookworm main\ndeb-src http://other.example/ x y\n";
+        assert_eq!(
+            with_source_lines(lines),
+            "# deb x\ndeb [arch=amd64] http://mirror.example/ bookworm main\n\
+             deb-src [arch=amd64] http://mirror.example/ bookworm main\n"
+        );
+    }
+
+    #[test]
+    fn the_stamp_names_the_version_in_parts() {
+        let stamp = stamp();
+        assert!(stamp.contains("component-base/version.gitVersion=v1.20.2 "), "{stamp}");
+        assert!(stamp.contains("client-go/pkg/version.gitMinor=20 "), "{stamp}");
+    }
+}

@@ -1,0 +1,316 @@
+//! `cargo xtask setup`: from a machine that has Rust to one that can build and test everything.
+//!
+//! What is there is looked for by what it does (a compiler with a library, a program on `PATH`), never by the name of a
+//! package, so parts that came another way, from rustup for one, are used as they are. Only what is missing is
+//! installed, from Debian's packages and with `cargo install`.
+
+use std::{
+    env, fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use gadgetd_artifacts::toolchain::{Part, find_program};
+
+use crate::process::{cargo, is_root, run as run_command, show, succeeds};
+
+/// LLVM's major version in [`BPF_LINKER_PACKAGES`]; it must be able to read what Debian's `rustc` writes.
+const LLVM: &str = "22";
+const BPF_LINKER: &str = "0.13.0";
+const BPF_LINKER_PACKAGES: &[&str] = &["llvm-22-dev", "clang-22", "zlib1g-dev"];
+
+/// What the machine is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum For {
+    /// Building gadgetd.
+    Build,
+    /// Running every test as well.
+    Test,
+}
+
+/// Something that has to be on the machine.
+struct Need {
+    what: &'static str,
+    why: &'static str,
+    wanted_for: For,
+    present: Present,
+    /// Debian's packages with it, or with what [`Need::then`] needs.
+    packages: &'static [&'static str],
+    /// What is left to do when the packages are there.
+    then: Option<fn() -> Command>,
+    /// How to get it on another system.
+    elsewhere: &'static str,
+}
+
+/// How to find out whether it is there.
+enum Present {
+    /// A program of the name [`Need::what`].
+    Program,
+    Check(fn() -> bool),
+}
+
+const NEEDS: &[Need] = &[
+    Need {
+        what: "headers of libseccomp",
+        why: "`gadgetd confine` loads profiles through it",
+        wanted_for: For::Build,
+        present: Present::Check(|| {
+            succeeds(Command::new("pkg-config").args(["--atleast-version=2.5", "libseccomp"]))
+        }),
+        packages: &["libseccomp-dev", "pkg-config"],
+        then: None,
+        elsewhere: "pkg-config and the development files of libseccomp 2.5 or newer",
+    },
+    Need {
+        what: "Rust compiler with `core` for BPF",
+        why: "it compiles the program in the kernel",
+        wanted_for: For::Build,
+        present: Present::Check(|| Part::BpfCore.is_present()),
+        packages: &["rustc-web", "rust-web-src", "libstd-rust-web-dev-bpf", "rust-web-llvm"],
+        then: None,
+        elsewhere: "rustup toolchain install nightly --component rust-src",
+    },
+    Need {
+        what: "bpf-linker",
+        why: "it links the program in the kernel",
+        wanted_for: For::Build,
+        present: Present::Check(|| Part::BpfLinker.is_present()),
+        packages: BPF_LINKER_PACKAGES,
+        then: Some(install_bpf_linker),
+        elsewhere: "cargo install bpf-linker",
+    },
+    Need {
+        what: "Rust compiler with `std` for WebAssembly",
+        why: "it compiles gadgets and formatters",
+        wanted_for: For::Build,
+        present: Present::Check(|| Part::WasmStd.is_present()),
+        packages: &["rustc-web", "rust-web-src"],
+        then: None,
+        elsewhere: "rustup target add wasm32-unknown-unknown",
+    },
+    Need {
+        what: "wasm-component-ld",
+        why: "it links gadgets and formatters as components",
+        wanted_for: For::Build,
+        present: Present::Check(|| Part::WasmLinker.is_present()),
+        packages: &["lld"],
+        then: Some(|| cargo(["install", "--locked", "wasm-component-ld"])),
+        elsewhere: "a Rust toolchain from rustup, or: cargo install wasm-component-ld, and lld",
+    },
+    program("strace", &["strace"], "the recordings are compared with what it sees"),
+    program("runc", &["runc"], "containers are recorded and confined with it"),
+    program("crun", &["crun"], "containers are recorded and confined with it"),
+    Need {
+        what: "C compiler for 32 bit",
+        why: "a 32-bit program is recorded",
+        wanted_for: For::Test,
+        present: Present::Check(|| compiles_32_bit().unwrap_or(false)),
+        packages: &["gcc", "gcc-multilib"],
+        then: None,
+        elsewhere: "a gcc for which `gcc -m32` works",
+    },
+    Need {
+        what: "static busybox",
+        why: "the containers of the tests run it",
+        wanted_for: For::Test,
+        // `ldd` fails on a static program.
+        present: Present::Check(|| {
+            find("busybox").is_some_and(|busybox| !succeeds(Command::new("ldd").arg(busybox)))
+        }),
+        packages: &["busybox-static"],
+        then: None,
+        elsewhere: "a statically linked busybox",
+    },
+    program("nginx", &["nginx-light"], "a real server that is recorded"),
+    program("redis-server", &["redis-server"], "a real server that is recorded"),
+    program("sqlite3", &["sqlite3"], "a real program that is recorded"),
+    program("git", &["git"], "a real program that is recorded"),
+    program("openssl", &["openssl"], "a real program that is recorded"),
+    program("node", &["nodejs"], "a real program that is recorded"),
+    program("python3", &["python3"], "a real program that is recorded"),
+    program("curl", &["curl"], "it asks the servers that are recorded"),
+];
+
+const fn program(name: &'static str, packages: &'static [&'static str], why: &'static str) -> Need {
+    Need {
+        what: name,
+        why,
+        wanted_for: For::Test,
+        present: Present::Program,
+        packages,
+        then: None,
+        elsewhere: name,
+    }
+}
+
+impl Need {
+    fn is_present(&self) -> bool {
+        match self.present {
+            Present::Program => find(self.what).is_some(),
+            Present::Check(check) => check(),
+        }
+    }
+}
+
+/// `cargo xtask setup`: installs what is missing and lists what is there.
+pub(crate) fn run() -> Result<()> {
+    ensure(For::Test)?;
+    for need in NEEDS {
+        eprintln!("  {:40} {}", need.what, need.why);
+    }
+    eprintln!("Everything that building and testing need is here.");
+    Ok(())
+}
+
+/// Makes the machine able to do it. Prints nothing if it is.
+pub(crate) fn ensure(wanted_for: For) -> Result<()> {
+    let missing: Vec<&Need> =
+        NEEDS.iter().filter(|need| need.wanted_for <= wanted_for && !need.is_present()).collect();
+    if !missing.is_empty() {
+        install(&missing)?;
+    }
+    if wanted_for == For::Test {
+        mount_file_systems()?;
+    }
+    Ok(())
+}
+
+fn install(missing: &[&Need]) -> Result<()> {
+    for need in missing {
+        eprintln!("missing: {} ({})", need.what, need.why);
+    }
+    let packages = packages_of(missing);
+    if !is_debian() {
+        bail!(
+            "this system is not Debian, so setup installs nothing here; please install:\n{}",
+            by_hand(missing)
+        );
+    }
+    if !packages.is_empty() {
+        let mut install = apt_get(&["install", "--yes", "--no-install-recommends"]);
+        install.args(&packages);
+        ensure!(
+            is_root(),
+            "installing needs root: run `sudo {}`, then again what you just ran",
+            show(&install)
+        );
+        if let Some(unknown) = first_unknown(&packages) {
+            eprintln!("apt does not know {unknown}: its lists are empty or old");
+            run_command(&mut apt_get(&["update"]))?;
+        }
+        if let Some(unknown) = first_unknown(&packages) {
+            bail!("this release of Debian has no package {unknown}; please install:\n{}", by_hand(missing));
+        }
+        run_command(&mut install)?;
+    }
+    for command in missing.iter().filter(|need| !need.is_present()).filter_map(|need| need.then) {
+        run_command(&mut command())?;
+    }
+    match missing.iter().find(|need| !need.is_present()) {
+        Some(need) => {
+            bail!("{} is still missing after the installation; please install: {}", need.what, need.elsewhere)
+        }
+        None => Ok(()),
+    }
+}
+
+fn packages_of(missing: &[&Need]) -> Vec<&'static str> {
+    let mut packages: Vec<_> = missing.iter().flat_map(|need| need.packages).copied().collect();
+    packages.sort_unstable();
+    packages.dedup();
+    packages
+}
+
+fn by_hand(missing: &[&Need]) -> String {
+    missing.iter().map(|need| format!("  {}: {}", need.what, need.elsewhere)).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether packages are installed with `apt-get` and named as in Debian.
+fn is_debian() -> bool {
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let mut values =
+        release.lines().filter_map(|line| line.strip_prefix("ID=").or(line.strip_prefix("ID_LIKE=")));
+    values.any(|value| value.contains("debian")) && find("apt-get").is_some()
+}
+
+fn apt_get(arguments: &[&str]) -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive").arg("--quiet").args(arguments);
+    command
+}
+
+/// The first package that apt's lists have no version of.
+fn first_unknown<'a>(packages: &[&'a str]) -> Option<&'a str> {
+    packages.iter().copied().find(|package| !succeeds(Command::new("apt-cache").args(["show", package])))
+}
+
+/// It must be linked with an LLVM that reads the compiler's output: Debian's for Debian's.
+fn install_bpf_linker() -> Command {
+    let llvm = format!("/usr/lib/llvm-{LLVM}");
+    let path = env::var("PATH").unwrap_or_default();
+    let feature = format!("llvm-{LLVM}");
+    let mut command =
+        cargo(["install", "--locked", "bpf-linker", "--version", BPF_LINKER, "--no-default-features"]);
+    command.args(["--features", &feature]).env("PATH", format!("{llvm}/bin:{path}")).env("LLVM_PREFIX", llvm);
+    command
+}
+
+/// A program on `PATH` or where Debian keeps those for root.
+fn find(name: &str) -> Option<PathBuf> {
+    let sbin = ["/usr/sbin", "/sbin"].into_iter().map(|folder| Path::new(folder).join(name));
+    find_program(name).or_else(|| sbin.into_iter().find(|path| path.is_file()))
+}
+
+fn compiles_32_bit() -> Result<bool> {
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-m32", "-x", "c", "-", "-o", "/dev/null"]).stdin(Stdio::piped()).stderr(Stdio::null());
+    let mut child = gcc.spawn()?;
+    child.stdin.take().context("gcc has no stdin")?.write_all(b"int main(void) { return 0; }")?;
+    Ok(child.wait()?.success())
+}
+
+/// Maps are pinned below the one, and the tests look at the other for what the kernel offers.
+fn mount_file_systems() -> Result<()> {
+    const WANTED: [(&str, &str); 2] = [("bpf", "/sys/fs/bpf"), ("tracefs", "/sys/kernel/tracing")];
+    let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
+    for (kind, place) in WANTED {
+        let mounted = mounts.lines().any(|line| line.split(' ').skip(1).take(2).eq([place, kind]));
+        if mounted {
+            continue;
+        }
+        let mut mount = Command::new("mount");
+        mount.args(["-t", kind, kind, place]);
+        if !is_root() {
+            eprintln!(
+                "{place} is not mounted; the tests that need it need root anyway: `sudo {}`",
+                show(&mount)
+            );
+        } else if let Err(error) = run_command(&mut mount) {
+            eprintln!("{place} stays without its file system, and tests that need it will say so: {error:#}");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_are_installed_once() {
+        let rust: Vec<&Need> = NEEDS.iter().filter(|need| need.packages.contains(&"rustc-web")).collect();
+        assert_eq!(rust.len(), 2);
+        let packages = packages_of(&rust);
+        assert_eq!(packages, ["libstd-rust-web-dev-bpf", "rust-web-llvm", "rust-web-src", "rustc-web"]);
+    }
+
+    #[test]
+    fn another_system_is_told_what_to_install() {
+        let needs: Vec<&Need> = NEEDS.iter().collect();
+        let text = by_hand(&needs);
+        assert_eq!(text.lines().count(), NEEDS.len());
+        assert!(text.contains("  bpf-linker: cargo install bpf-linker"), "{text}");
+    }
+}
