@@ -1,1 +1,117 @@
-//! Runs gadgets and formatters, WebAssembly components, within limits
+//! Runs gadgets and formatters, WebAssembly components, within limits.
+//!
+//! A gadget turns captures into documents, with the help of a formatter; both are strangers. Each run gives each of
+//! them a fresh instance in a store of its own, with a deadline, a memory cap and the few host functions of
+//! `sdk/wit`: one source file here for each interface there. The host stands between the two, hands the gadget's
+//! policy to the formatter, and checks both the policy and the document.
+//!
+//! ```
+//! use gadgetd_core::{Abi, Capture, Completeness, Container, Machine, Phases, Syscall};
+//! use gadgetd_host::{Host, HostConfig, ModuleRef, Params, Reason, Run};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let host = Host::new(HostConfig::default())?;
+//! let gadget = host.gadget(&ModuleRef::parse("seccomp")).await?;
+//! let formatter = host.formatter(&ModuleRef::parse("oci")).await?;
+//! let params = Params::resolve(&gadget, &formatter, ["default-errno=38"])?;
+//!
+//! let read = Syscall { abi: Abi::Native, number: 0, phases: Phases::APPLICATION };
+//! let capture = Capture {
+//!     container: Container { id: "demo".into(), ..Container::default() },
+//!     machine: Machine::X86_64,
+//!     syscalls: vec![read],
+//!     completeness: Completeness::default(),
+//! };
+//! let run = Run {
+//!     gadget: &gadget,
+//!     formatter: &formatter,
+//!     params,
+//!     captures: [capture].into(),
+//!     reason: Reason::OnDemand,
+//! };
+//! let report = host.run(run).await?;
+//! assert!(report.documents[0].document.body.contains(r#""read""#));
+//! # Ok(())
+//! # }
+//! ```
+
+mod bindings;
+mod cache;
+mod captures;
+mod engine;
+mod fault;
+mod formatter;
+mod gadget;
+mod limits;
+mod log;
+mod module;
+mod output;
+mod params;
+mod policy;
+mod run;
+mod state;
+mod store;
+
+use std::{path::PathBuf, sync::Arc};
+
+use thiserror::Error;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+pub use self::{
+    cache::CacheError,
+    fault::{Fault, ModuleFault},
+    gadget::Reason,
+    limits::Limits,
+    log::{Level, LogLine},
+    module::{CONTRACT, Description, Digest, Formatter, Gadget, ModuleError, Role},
+    output::{Document, Emitted, SECCOMP_PROFILE},
+    params::{Kind, ParamError, Params, Spec, Value},
+    run::{Report, Run, RunError},
+    store::{ModuleRef, built_in},
+};
+
+/// How a host is set up.
+#[derive(Clone, Debug, Default)]
+pub struct HostConfig {
+    /// What modules may use.
+    pub limits: Limits,
+    /// Where compiled modules are kept between processes; nowhere, if not given. Nobody but root and the user who runs
+    /// this program may be able to write there.
+    pub cache_dir: Option<PathBuf>,
+}
+
+/// Why a host cannot be set up.
+#[derive(Debug, Error)]
+pub enum HostError {
+    /// The engine does not start.
+    #[error("cannot start the WebAssembly engine: {0}")]
+    Engine(String),
+    /// The folder for compiled modules cannot be used.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+}
+
+/// Loads modules and runs them. One is enough for a process.
+pub struct Host {
+    engine: engine::Engine,
+    limits: Arc<Limits>,
+    cache: Option<cache::Cache>,
+    permits: Semaphore,
+}
+
+impl Host {
+    /// Sets up the engine. Takes a millisecond or so; nothing is compiled yet.
+    pub fn new(config: HostConfig) -> Result<Self, HostError> {
+        let limits = config.limits;
+        let engine = engine::Engine::new(&limits).map_err(|error| HostError::Engine(format!("{error:#}")))?;
+        let cache = config.cache_dir.map(|dir| cache::Cache::open(&dir, &engine.wasmtime)).transpose()?;
+        let permits = Semaphore::new(usize::try_from(limits.runs).unwrap_or(Semaphore::MAX_PERMITS));
+        Ok(Self { engine, limits: Arc::new(limits), cache, permits })
+    }
+
+    /// Waits for the right to have instances. Every right stands for two of the pool.
+    async fn permit(&self) -> SemaphorePermit<'_> {
+        self.permits.acquire().await.expect("the semaphore is never closed")
+    }
+}

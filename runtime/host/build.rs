@@ -1,0 +1,11 @@
+//! Builds the modules that are a part of gadgetd, for `src/store.rs` to embed.
+
+fn main() {
+    gadgetd_artifacts::rerun_if_changed(gadgetd_artifacts::Sources::Components);
+    let packages = ["seccomp-advisor", "formatter-oci", "formatter-table"];
+    let files = gadgetd_artifacts::or_fail(gadgetd_artifacts::components(&packages));
+    for (package, file) in packages.iter().zip(files) {
+        let variable = package.replace('-', "_").to_uppercase();
+        println!("cargo::rustc-env=COMPONENT_{variable}={}", file.display());
+    }
+}

@@ -1,0 +1,44 @@
+//! `gadget`: why a gadget runs, and what it says when it fails.
+
+use crate::{
+    bindings::{
+        gadgets::{Error, Reason as WitReason},
+        output,
+    },
+    fault::Fault,
+    log::printable,
+};
+
+/// Why a gadget runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Somebody asked for the result.
+    OnDemand,
+    /// A container ended.
+    ContainerEnded,
+}
+
+impl From<Reason> for WitReason {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::OnDemand => Self::OnDemand,
+            Reason::ContainerEnded => Self::ContainerEnded,
+        }
+    }
+}
+
+/// A gadget's error, as its fault.
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Empty(text) => Self::Empty(printable(text)),
+            Error::InvalidParameter(text) => Self::InvalidParameter(printable(text)),
+            Error::Format(error) => Self::of_formatter(error),
+            Error::Output(output::Error::TooLarge(limit)) => {
+                Self::Output(usize::try_from(limit).unwrap_or(usize::MAX))
+            }
+            Error::Output(output::Error::Rejected(text)) => Self::Rejected(printable(text)),
+            Error::Other(text) => Self::Failed(printable(text)),
+        }
+    }
+}
