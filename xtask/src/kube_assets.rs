@@ -21,8 +21,15 @@ use gadgetd_kube_assets::{Tier, VERSION};
 const GO: &str = "1.19";
 
 /// What a node needs installed; everything else comes from the cache.
-const NODE_PACKAGES: &[&str] =
-    &["runc", "containernetworking-plugins", "iptables", "iproute2", "conntrack", "mmdebstrap", "busybox-static"];
+const NODE_PACKAGES: &[&str] = &[
+    "runc",
+    "containernetworking-plugins",
+    "iptables",
+    "iproute2",
+    "conntrack",
+    "mmdebstrap",
+    "busybox-static",
+];
 
 /// Packages whose programs are unpacked into the cache.
 const UNPACKED: &[(&str, &[&str])] =
@@ -107,7 +114,8 @@ impl Build {
             self.kubernetes(&apt, &built)?;
         }
         if tier == Tier::Node {
-            fs::remove_dir_all(&self.work).with_context(|| format!("cannot remove {}", self.work.display()))?;
+            fs::remove_dir_all(&self.work)
+                .with_context(|| format!("cannot remove {}", self.work.display()))?;
         }
         say(&format!("{} is complete after {} s", self.bin.display(), start.elapsed().as_secs()));
         Ok(())
@@ -139,12 +147,16 @@ impl Build {
         let config = Command::new("apt-config")
             .args(["shell", "LIST", "Dir::Etc::sourcelist/f", "PARTS", "Dir::Etc::sourceparts/d"])
             .output()
-            .context("apt-config does not run: this recipe is for Debian 12; elsewhere set KUBEBUILDER_ASSETS")?;
+            .context(
+                "apt-config does not run: this recipe is for Debian 12; elsewhere set KUBEBUILDER_ASSETS",
+            )?;
         let mut files = Vec::new();
         for line in String::from_utf8(config.stdout)?.lines() {
             let path = Path::new(line.split('\'').nth(1).unwrap_or_default());
             if path.is_dir() {
-                files.extend(fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?);
+                files.extend(
+                    fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?,
+                );
             } else if path.is_file() {
                 files.push(path.to_owned());
             }
@@ -152,13 +164,15 @@ impl Build {
         for file in files {
             let extension = file.extension().and_then(OsStr::to_str);
             if let (Some(kind @ ("list" | "sources")), Some(name)) = (extension, file.file_name()) {
-                let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+                let text =
+                    fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
                 let with = if kind == "list" { with_source_lines(&text) } else { with_source_types(&text) };
                 fs::write(sources.join(name), with)?;
             }
         }
         // A third-party repository may have no source packages: what counts is whether ours are found.
-        let _ = self.logged("reading the package lists", Command::new("apt-get").args(&options).arg("update"));
+        let _ =
+            self.logged("reading the package lists", Command::new("apt-get").args(&options).arg("update"));
         File::create(state.join("lists.done"))?;
         Ok(options)
     }
@@ -190,7 +204,9 @@ impl Build {
             let download = part.join("download");
             fs::create_dir(&download)?;
             let mut get = Command::new("apt-get");
-            get.args(apt).args(["source", "--quiet", &format!("kubernetes={version}")]).current_dir(&download);
+            get.args(apt)
+                .args(["source", "--quiet", &format!("kubernetes={version}")])
+                .current_dir(&download);
             self.logged(&format!("fetching the source of Kubernetes {VERSION}"), &mut get)?;
             let tree = fs::read_dir(&download)?
                 .filter_map(|entry| Some(entry.ok()?.path()))
@@ -251,7 +267,7 @@ impl Build {
         let generator = self.work.join("openapi-gen");
         let mut build = go.command(gopath, source);
         build.arg("build").arg("-o").arg(&generator).arg("./vendor/k8s.io/kube-openapi/cmd/openapi-gen");
-        self.logged("building its generator", &mut build)?;
+        self.logged("building the generator of the OpenAPI definitions", &mut build)?;
 
         // Every package that asks for it by its tag; the staging modules by their vendored path.
         let mut packages = BTreeSet::new();
@@ -312,7 +328,8 @@ impl Go {
     fn environment(&self, command: &mut Command, gopath: &Path) {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let bin = self.root.join("bin");
-        let path = std::env::join_paths([bin].into_iter().chain(std::env::split_paths(&path))).unwrap_or(path);
+        let path =
+            std::env::join_paths([bin].into_iter().chain(std::env::split_paths(&path))).unwrap_or(path);
         command
             .env("PATH", path)
             .env("GOROOT", &self.root)
@@ -324,7 +341,8 @@ impl Go {
 
 /// The version of Debian's source package that holds [`VERSION`]; it may be spelled `1.20.5+really1.20.2-…`.
 fn source_version(apt: &[String]) -> Result<String> {
-    let output = Command::new("apt-cache").args(apt).args(["showsrc", "--only-source", "kubernetes"]).output()?;
+    let output =
+        Command::new("apt-cache").args(apt).args(["showsrc", "--only-source", "kubernetes"]).output()?;
     let text = String::from_utf8(output.stdout)?;
     let versions: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("Version: ")).collect();
     let wanted = versions.iter().find(|version| {
@@ -418,7 +436,8 @@ fn with_source_lines(text: &str) -> String {
         String::new(),
         |mut all, line| {
             let _ = writeln!(all, "{line}");
-            if let Some(rest) = line.strip_prefix("deb").filter(|rest| rest.starts_with(char::is_whitespace)) {
+            if let Some(rest) = line.strip_prefix("deb").filter(|rest| rest.starts_with(char::is_whitespace))
+            {
                 let _ = writeln!(all, "deb-src{rest}");
             }
             all

@@ -12,6 +12,7 @@ mod build;
 mod ci;
 mod demo;
 mod generate;
+mod kube_assets;
 mod process;
 mod setup;
 mod test;
@@ -57,6 +58,8 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Finds or builds the Kubernetes that the cluster tests start, and prints its folder
+    KubeAssets(kube_assets::Args),
     /// Checks format, lints, licences, documentation and generated files
     Ci,
 }
@@ -79,6 +82,7 @@ fn run(command: Command) -> Result<()> {
         Command::Test { tiers } => test::run(&tiers),
         Command::Bench { arguments } => bench::run(&arguments),
         Command::Generate { check } => generate::run(check),
+        Command::KubeAssets(args) => kube_assets::run(&args),
         Command::Ci => ci::run(),
     }
 }
