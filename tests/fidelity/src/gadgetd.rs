@@ -1,0 +1,100 @@
+//! The program under test, from the outside.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::process::Lines;
+
+/// The binary: `GADGETD_BIN`, or what the same build made.
+///
+/// # Errors
+///
+/// It was not built.
+pub fn binary() -> Result<PathBuf> {
+    let path = match std::env::var_os("GADGETD_BIN") {
+        Some(path) => PathBuf::from(path),
+        // The tests are in target/PROFILE/deps.
+        None => std::env::current_exe()?.ancestors().nth(2).unwrap_or(Path::new(".")).join("gadgetd"),
+    };
+    ensure!(path.is_file(), "{} is missing: `cargo xtask build` makes it", path.display());
+    Ok(path)
+}
+
+/// A profile as gadgetd wrote it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Profile {
+    /// The whole document.
+    pub json: Value,
+    /// The calls that it allows.
+    pub names: BTreeSet<String>,
+    /// The architectures that it is for.
+    pub architectures: BTreeSet<String>,
+}
+
+impl Profile {
+    /// Reads a document of the form that gadgetd writes: one rule that allows, and everything else refused.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("no profile in {}", path.display()))?;
+        let json: Value = serde_json::from_str(&text).with_context(|| format!("no JSON: {text}"))?;
+        ensure!(json["defaultAction"] == "SCMP_ACT_ERRNO", "another default action: {text}");
+        let rules = json["syscalls"].as_array().with_context(|| format!("no rules: {text}"))?;
+        ensure!(
+            rules.len() == 1 && rules[0]["action"] == "SCMP_ACT_ALLOW",
+            "not one rule that allows: {text}"
+        );
+        let names = strings(&rules[0]["names"]).with_context(|| format!("no names: {text}"))?;
+        let architectures =
+            strings(&json["architectures"]).with_context(|| format!("no architectures: {text}"))?;
+        Ok(Self { json, names, architectures })
+    }
+}
+
+fn strings(value: &Value) -> Option<BTreeSet<String>> {
+    value.as_array()?.iter().map(|item| item.as_str().map(str::to_owned)).collect()
+}
+
+/// `gadgetd run seccomp --cgroup …`, recording.
+pub struct Recorder {
+    child: Child,
+    stderr: Lines,
+    profile: PathBuf,
+}
+
+impl Recorder {
+    /// Starts to record the cgroup, a path from the root of the v2 hierarchy, which need not exist. Returns when
+    /// nothing that happens in it can be missed.
+    pub fn start(cgroup: &str, profile: PathBuf) -> Result<Self> {
+        let mut command = Command::new(binary()?);
+        command.args(["run", "seccomp", "--cgroup", cgroup, "-o"]).arg(&profile);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().context("cannot run gadgetd")?;
+        let stderr = Lines::of(child.stderr.take());
+        let mut recorder = Self { child, stderr, profile };
+        let waits = recorder.stderr.until(|line| line.contains("waiting"))?;
+        ensure!(waits, "gadgetd does not wait for the cgroup: {}", recorder.stderr.seen());
+        Ok(recorder)
+    }
+
+    /// Ends the recording, and reads the profile.
+    pub fn finish(mut self) -> Result<Profile> {
+        // It may have ended by itself, as the cgroup did.
+        let _ = kill_process(Pid::from_child(&self.child), Signal::INT);
+        self.stderr.until(|_| false)?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "gadgetd ended with {status}: {}", self.stderr.seen());
+        Profile::read(&self.profile)
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

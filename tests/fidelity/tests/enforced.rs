@@ -1,0 +1,173 @@
+//! A container that was recorded works under its profile, and is refused what it never did.
+#![allow(missing_docs)] // A test.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use gadgetd_core::{Abi, Machine, Phases, Syscall};
+use gadgetd_fidelity::container::{Container, HybridCgroups, Rootfs, Runtime, Settings, WORKLOADS};
+use gadgetd_fidelity::gadgetd::{Profile, Recorder};
+use gadgetd_fidelity::process::Finished;
+use gadgetd_fidelity::programs::{BARE, Contained, PROGRAMS, Program, Workloads};
+use gadgetd_fidelity::tier;
+use libtest_mimic::Arguments;
+
+/// `EPERM`: what a refused call gets.
+const REFUSED: i32 = 1;
+
+/// A command that lives as long as its stdin.
+const WAITS: [&str; 2] = ["cat", "-"];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    match World::prepare() {
+        Ok(world) => run(&arguments, &Arc::new(world)),
+        Err(error) => {
+            eprintln!("cannot prepare the tests: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What all tests share.
+struct World {
+    workloads: Workloads,
+    rootfs: Rootfs,
+    _cgroups: Option<HybridCgroups>,
+}
+
+impl World {
+    fn prepare() -> Result<Self> {
+        let workloads = Workloads::build()?;
+        let rootfs = Rootfs::build(workloads.path())?;
+        // Without root the tests are skipped.
+        let cgroups = if tier::root().is_none() { Some(HybridCgroups::prepare()?) } else { None };
+        Ok(Self { workloads, rootfs, _cgroups: cgroups })
+    }
+
+    fn words(&self, command: &[&str]) -> Vec<String> {
+        self.workloads.words(command, Path::new(WORKLOADS))
+    }
+}
+
+fn run(arguments: &Arguments, world: &Arc<World>) -> ExitCode {
+    let mut tests = Vec::new();
+    for runtime in Runtime::ALL {
+        for settings in Settings::ALL {
+            let missing = tier::root().or_else(|| tier::installed(runtime.program()));
+            let setting = format!(
+                "{}/{}-{}",
+                runtime.program(),
+                if settings.user == 0 { "root" } else { "user" },
+                if settings.no_new_privileges { "no-new-privileges" } else { "any-privileges" },
+            );
+            for program in PROGRAMS {
+                match program.contained {
+                    Contained::No(_) => continue,
+                    Contained::Root if settings.user != 0 => continue,
+                    Contained::Root | Contained::AnyUser => {}
+                }
+                let world = Arc::clone(world);
+                tests.push(tier::test(
+                    format!("{setting}/{}", program.name),
+                    missing.clone().or_else(|| tier::runnable(program)),
+                    move || holds(&world, runtime, settings, program),
+                ));
+            }
+            let world = Arc::clone(world);
+            let name = format!("{setting}/exec");
+            tests.push(tier::test(name, missing, move || exec_holds(&world, runtime, settings)));
+        }
+    }
+    tier::run(arguments, tests)
+}
+
+/// The recorded container does under its profile what it did without, and no more.
+fn holds(world: &World, runtime: Runtime, settings: Settings, program: &Program) -> Result<()> {
+    let words = world.words(program.command);
+    let (free, profile) = record(world, runtime, settings, &words)?;
+    ensure!(
+        free.stdout.lines().any(|line| line == program.says),
+        "it does not work as a container: {free:#?}"
+    );
+
+    let confined = Container::new(&world.rootfs, runtime, settings)?.run(&words, Some(&profile.json))?;
+    ensure!(
+        (confined.status, &confined.stdout) == (free.status, &free.stdout),
+        "without the profile {free:#?}\nunder it {confined:#?}\nprofile {:?}",
+        profile.names
+    );
+    refuses(world, runtime, settings, &profile)
+}
+
+fn record(
+    world: &World,
+    runtime: Runtime,
+    settings: Settings,
+    words: &[String],
+) -> Result<(Finished, Profile)> {
+    let container = Container::new(&world.rootfs, runtime, settings)?;
+    let recorder = Recorder::start(&container.cgroup(), container.file("profile.json"))?;
+    let free = container.run(words, None)?;
+    let profile = recorder.finish().with_context(|| format!("the container: {free:#?}"))?;
+    Ok((free, profile))
+}
+
+/// A call that is not in the profile is refused to a program that may otherwise run.
+fn refuses(world: &World, runtime: Runtime, settings: Settings, profile: &Profile) -> Result<()> {
+    let (number, name) = never_made(profile)?;
+    let words = world.words(&[&format!("@{BARE}"), &number.to_string()]);
+    let run = |seccomp| Container::new(&world.rootfs, runtime, settings)?.run(&words, seccomp);
+    let free = run(None)?;
+    ensure!(free.status.code() != Some(REFUSED), "{name} can't be told from a refused call: {free:#?}");
+    let confined = run(Some(&profile.json))?;
+    ensure!(confined.status.code() == Some(REFUSED), "{name} was not refused: {confined:#?}");
+    Ok(())
+}
+
+/// Number and name of a call that the profile does not allow, and that does nothing when it gets zeros.
+fn never_made(profile: &Profile) -> Result<(u32, &'static str)> {
+    const HARMLESS: [&str; 5] = ["mq_unlink", "inotify_rm_watch", "mlock2", "truncate", "flock"];
+    let named = |number| {
+        let call = Syscall { abi: Abi::Native, number, phases: Phases::APPLICATION };
+        Some((number, call.name(Machine::current())?))
+    };
+    (0..500)
+        .filter_map(named)
+        .find(|(_, name)| HARMLESS.contains(name) && !profile.names.contains(*name))
+        .context("the profile allows every call that could be refused here")
+}
+
+/// What `exec` brings into a running container is recorded, and works under the profile.
+fn exec_holds(world: &World, runtime: Runtime, settings: Settings) -> Result<()> {
+    let words = world.words(&WAITS);
+    let visitor = world.words(&["sh", "-c", "umask 077; mkdir /tmp/visited && ls -d /tmp/visited"]);
+
+    let container = Container::new(&world.rootfs, runtime, settings)?;
+    let recorder = Recorder::start(&container.cgroup(), container.file("profile.json"))?;
+    let running = container.start(&words, None)?;
+    let free = container.exec(&visitor)?;
+    running.end()?;
+    let profile = recorder.finish().with_context(|| format!("exec: {free:#?}"))?;
+    ensure!(free.stdout == "/tmp/visited\n", "exec does not work in the container: {free:#?}");
+    ensure!(
+        ["mkdir", "umask"].iter().all(|call| profile.names.contains(*call)),
+        "the calls of exec are not in the profile: {:?}",
+        profile.names
+    );
+
+    let container = Container::new(&world.rootfs, runtime, settings)?;
+    let running = container.start(&words, Some(&profile.json))?;
+    let confined = container.exec(&visitor)?;
+    ensure!(
+        (confined.status, &confined.stdout) == (free.status, &free.stdout),
+        "without the profile {free:#?}\nunder it {confined:#?}\nprofile {:?}",
+        profile.names
+    );
+    let (number, name) = never_made(&profile)?;
+    let refused = container.exec(&world.words(&[&format!("@{BARE}"), &number.to_string()]))?;
+    ensure!(refused.status.code() == Some(REFUSED), "{name} was not refused to exec: {refused:#?}");
+    running.end()
+}

@@ -1,0 +1,19 @@
+# Job control: jobs in process groups of their own, stopped and continued, process substitution, a coprocess.
+set -eu -o pipefail
+set -m
+sleep 0.01
+sleep 60 &
+job=$!
+kill -STOP "$job"
+until [[ $(jobs -s) == *Stopped* ]]; do sleep 0.01; done
+kill -CONT "$job"
+until [[ $(jobs -r) == *Running* ]]; do sleep 0.01; done
+kill -TERM "$job"
+wait "$job" || echo "job ended with $?"
+diff <(printf 'a\nb\n') <(printf 'a\nc\n') || echo "they differ"
+coproc tr a-z A-Z
+echo "through a coprocess" >&"${COPROC[1]}"
+exec {COPROC[1]}>&-
+cat <&"${COPROC[0]}"
+printf '%s\n' {1..5} | xargs -n 2 -P 2 true
+echo "bash done"
