@@ -100,6 +100,9 @@ pub enum Comparison {
     MaskedEqual,
 }
 
+/// What a policy means: the default action, the architectures, and what happens to each name under which conditions.
+pub type Canonical<'a> = (Action, BTreeSet<Architecture>, BTreeSet<(&'a str, &'a [Argument], Action)>);
+
 /// Why a policy is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PolicyError {
@@ -183,12 +186,15 @@ impl Policy {
     /// The same policy in one canonical order, for comparing what two documents mean.
     ///
     /// Rules are split by name, so two documents that group the same decisions differently are equal.
-    pub fn canonical(&self) -> (Action, BTreeSet<Architecture>, BTreeSet<(&str, &[Argument], Action)>) {
+    pub fn canonical(&self) -> Canonical<'_> {
         let rules = self.rules.iter();
         let rules = rules.flat_map(|r| r.names.iter().map(|n| (n.as_str(), r.args.as_slice(), r.action)));
         (self.default_action, self.architectures.iter().copied().collect(), rules.collect())
     }
 }
+
+/// What happens to one call under these conditions.
+pub type Decision<'p> = (&'p str, &'p [Argument], Action);
 
 impl Action {
     fn validate(self) -> Result<(), PolicyError> {
