@@ -193,9 +193,6 @@ impl Policy {
     }
 }
 
-/// What happens to one call under these conditions.
-pub type Decision<'p> = (&'p str, &'p [Argument], Action);
-
 impl Action {
     fn validate(self) -> Result<(), PolicyError> {
         match self {
