@@ -130,6 +130,8 @@ const NEEDS: &[Need] = &[
     program("openssl", &["openssl"], "a real program that is recorded"),
     program("node", &["nodejs"], "a real program that is recorded"),
     program("python3", &["python3"], "a real program that is recorded"),
+    program("ssh-keygen", &["openssh-client"], "a real program that is recorded"),
+    program("perl", &["perl"], "a real program that is recorded"),
     program("curl", &["curl"], "it asks the servers that are recorded"),
 ];
 
