@@ -94,10 +94,10 @@ impl Cache {
             tracing::warn!("{} is damaged: compiling again", self.path.join(&name).display());
             return None;
         }
+        #[allow(unsafe_code)] // Loading machine code is what the cache is for.
         // SAFETY: the file was written by `save` below, from a component that this engine (or one with the same
         // hash) compiled: only root and we can write to it and to its folder, and the checksum says that it is
         // whole, made from this component, and for this engine.
-        #[allow(unsafe_code)] // Loading machine code is what the cache is for.
         let component = unsafe { Component::deserialize(engine, code) };
         component.inspect_err(|error| tracing::debug!("{name} does not fit this engine: {error:#}")).ok()
     }

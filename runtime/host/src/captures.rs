@@ -37,7 +37,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     })?;
     captures.func_wrap("[method]capture.syscalls", |store, (of,): Handle| {
         let recording = recording(store.data(), &of)?;
-        let lower = |call: &Syscall| WitSyscall::new(call, recording.machine);
+        let lower = |call: &Syscall| WitSyscall::new(*call, recording.machine);
         Ok((recording.syscalls.iter().map(lower).collect::<Vec<_>>(),))
     })?;
     captures.func_wrap("[method]capture.completeness", |store, (of,): Handle| {
@@ -65,7 +65,7 @@ fn recording<'a>(state: &'a State, of: &Resource<Capture>) -> wasmtime::Result<&
 }
 
 impl WitSyscall {
-    fn new(call: &Syscall, machine: Machine) -> Self {
+    fn new(call: Syscall, machine: Machine) -> Self {
         Self {
             abi: match call.abi {
                 Abi::Native => wit::Abi::Native,

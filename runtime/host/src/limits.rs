@@ -38,7 +38,7 @@ impl Default for Limits {
             log_lines: 1000,
             log_bytes: 256 << 10,
             module_size: 32 << 20,
-            compile: Duration::from_secs(60),
+            compile: Duration::from_mins(1),
             runs: 8,
         }
     }
@@ -52,7 +52,7 @@ impl Limits {
     }
 }
 
-/// Linear memories in one module. Rust and C make one, the QuickJS shell three.
+/// Linear memories in one module. Rust and C make one, JavaScript in a shell three.
 pub(crate) const MEMORIES: u32 = 4;
 /// Core instances in one module. Components made from Python have about 200.
 pub(crate) const INSTANCES: u32 = 256;

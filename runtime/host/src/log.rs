@@ -128,12 +128,12 @@ impl Host for State {
 
 /// The text on one line, without anything that a terminal would act on, and not longer than [`TEXT_MAX`].
 pub(crate) fn printable(text: String) -> String {
-    let mut text = text;
-    if text.len() > TEXT_MAX {
-        let whole = text.len();
-        text.truncate(text.floor_char_boundary(TEXT_MAX));
-        text.push_str(&format!("… (cut: it has {whole} bytes)"));
-    }
+    let whole = text.len();
+    let text = if whole > TEXT_MAX {
+        format!("{}… (cut: it has {whole} bytes)", &text[..text.floor_char_boundary(TEXT_MAX)])
+    } else {
+        text
+    };
     match escaped(&text) {
         Cow::Borrowed(_) => text,
         Cow::Owned(escaped) => escaped,

@@ -96,7 +96,7 @@ impl Digest {
 
     /// 64 hexadecimal digits.
     pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        self.0.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
     }
 }
 
@@ -379,8 +379,8 @@ impl Host {
         if let Some(component) = self.cache.as_ref().and_then(|cache| cache.load(engine, digest)) {
             return Ok(component);
         }
-        let compiler = engine.clone();
-        let compiling = tokio::task::spawn_blocking(move || Engine::compile(&compiler, &bytes));
+        let theirs = engine.clone();
+        let compiling = tokio::task::spawn_blocking(move || Engine::compile(&theirs, &bytes));
         let limit = self.limits.compile;
         let compiled = tokio::time::timeout(limit, compiling)
             .await
