@@ -98,7 +98,7 @@ pub(crate) struct RunArgs {
 
     /// A parameter of the gadget or the formatter; may be repeated.
     #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = parameter)]
-    pub params: Vec<(String, String)>,
+    pub params: Vec<String>,
 
     /// Record this process, its threads and everything that descends from it.
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
@@ -137,9 +137,9 @@ pub(crate) struct ConfineArgs {
     pub command: Vec<OsString>,
 }
 
-fn parameter(text: &str) -> Result<(String, String), String> {
+fn parameter(text: &str) -> Result<String, String> {
     match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some((name, _)) if !name.is_empty() => Ok(text.to_owned()),
         _ => Err("a parameter is given as name=value".into()),
     }
 }
@@ -173,7 +173,7 @@ mod tests {
         let Ok(Cli { command: Command::Run(run), .. }) = parse(line) else { panic!("{line}") };
         assert_eq!(run.gadget.as_deref(), Some("seccomp"));
         assert_eq!(run.timeout, Some(Duration::from_secs(90)));
-        assert_eq!(run.params, [("a".into(), "b=c".into()), ("d".into(), String::new())]);
+        assert_eq!(run.params, ["a=b=c", "d="]);
         assert_eq!(run.command, ["ls", "-l"]);
     }
 

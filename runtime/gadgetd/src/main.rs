@@ -6,6 +6,7 @@
 mod cli;
 mod command;
 mod confine;
+mod run;
 mod signals;
 
 use std::{io, io::IsTerminal, process::ExitCode};
@@ -19,7 +20,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr(cli.verbose);
     match &cli.command {
-        Command::Run(_) => ExitCode::FAILURE,
+        Command::Run(args) => run::main(args),
         Command::Confine(args) => confine::main(args),
     }
 }

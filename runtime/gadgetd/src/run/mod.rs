@@ -1,0 +1,160 @@
+//! `gadgetd run`: records a command, a process or a cgroup, and runs a gadget on the recording.
+
+mod cgroup;
+mod command;
+mod live;
+mod output;
+mod process;
+mod recording;
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+use anyhow::{Context, Result};
+use gadgetd_containers::{Hierarchy, OwnCgroup};
+use gadgetd_core::Capture;
+use gadgetd_host::{
+    Formatter, Gadget, Host, HostConfig, ModuleError, ModuleRef, ParamError, Params, Reason, Run,
+};
+use gadgetd_tracer::{Tracer, TracerOptions};
+use tokio::runtime::Runtime;
+
+use self::recording::Recorder;
+use crate::{cli::RunArgs, note, signals::Signals};
+
+/// Where compiled modules are kept.
+const CACHE: &str = "/var/cache/gadgetd";
+
+/// How a run ended that did not fail.
+enum Outcome {
+    Done,
+    /// There is a result, and it may lack calls.
+    Incomplete,
+    /// There is a result, and it could not be written to where it was to go.
+    Misplaced,
+}
+
+/// Records, runs the gadget, writes the result.
+pub(crate) fn main(args: &RunArgs) -> ExitCode {
+    let outcome = Runtime::new().context("cannot start").and_then(|runtime| runtime.block_on(run(args)));
+    match outcome {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Misplaced) => ExitCode::FAILURE,
+        Ok(Outcome::Incomplete) => ExitCode::from(3),
+        Err(error) => {
+            note(&format!("{error:#}"));
+            if is_usage(&error) { ExitCode::from(2) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+/// Whether the command line asks for something that does not exist or makes no sense.
+fn is_usage(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ModuleError::Unknown { .. }))
+        || error.is::<ParamError>()
+        || matches!(error.downcast_ref(), Some(gadgetd_containers::Error::Path(..)))
+}
+
+async fn run(args: &RunArgs) -> Result<Outcome> {
+    // Everything that can be wrong with the request comes first: nothing has run yet.
+    let modules = Modules::load(args).await?;
+    let target = Target::find(args)?;
+
+    let hierarchy = Hierarchy::find()?;
+    let source = Tracer::load(&TracerOptions::default())?;
+    match OwnCgroup::sweep(&hierarchy) {
+        Ok(swept) if swept.is_empty() => {}
+        Ok(swept) => tracing::info!("removed cgroups of a gadgetd that was killed: {}", swept.join(", ")),
+        Err(error) => tracing::info!("cannot remove the cgroup of a gadgetd that was killed: {error}"),
+    }
+
+    let mut recorder = Recorder { source, hierarchy, signals: Signals::receive()?, timeout: args.timeout };
+    let capture = match target {
+        Target::Command(file) => {
+            let stdout =
+                if args.output.is_some() { command::Stdout::Kept } else { command::Stdout::ToStderr };
+            command::record(&mut recorder, &file, &args.command, stdout).await?
+        }
+        Target::Process(process) => process::record(&mut recorder, &process).await?,
+        Target::Cgroup(path) => cgroup::record(&mut recorder, path).await?,
+    };
+    // Detaches the program; from here on, signals end gadgetd as they end anything.
+    drop(recorder);
+
+    let losses = recording::losses(&capture);
+    for loss in &losses {
+        note(&format!("the recording is incomplete: {loss}"));
+    }
+    let result = modules.run(capture).await?;
+    match output::write(args.output.as_deref(), &result)? {
+        output::Written::Elsewhere => Ok(Outcome::Misplaced),
+        output::Written::AsAsked if losses.is_empty() => Ok(Outcome::Done),
+        output::Written::AsAsked => Ok(Outcome::Incomplete),
+    }
+}
+
+/// What is recorded.
+enum Target {
+    Command(PathBuf),
+    Process(process::Process),
+    Cgroup(String),
+}
+
+impl Target {
+    fn find(args: &RunArgs) -> Result<Self> {
+        match (args.pid, &args.cgroup, args.command.first()) {
+            (Some(pid), ..) => Ok(Self::Process(process::Process::find(pid)?)),
+            (_, Some(path), _) => Ok(Self::Cgroup(Hierarchy::find()?.resolve(path)?)),
+            (.., Some(command)) => Ok(Self::Command(crate::command::resolve(command)?)),
+            _ => unreachable!("clap requires one of them"),
+        }
+    }
+}
+
+/// The gadget and the formatter, loaded, and what the user has to say to them.
+struct Modules {
+    host: Host,
+    gadget: Gadget,
+    formatter: Formatter,
+    params: Params,
+}
+
+impl Modules {
+    async fn load(args: &RunArgs) -> Result<Self> {
+        let host = host()?;
+        let gadget = match (&args.gadget_file, &args.gadget) {
+            (Some(file), _) => ModuleRef::File(file.clone()),
+            (None, Some(name)) => ModuleRef::parse(name),
+            (None, None) => unreachable!("clap requires one of them"),
+        };
+        let gadget = host.gadget(&gadget).await?;
+        let formatter = host.formatter(&ModuleRef::parse(&args.formatter)).await?;
+        let params = Params::resolve(&gadget, &formatter, &args.params)?;
+        Ok(Self { host, gadget, formatter, params })
+    }
+
+    /// Runs the gadget, and returns its documents one after the other.
+    async fn run(self, capture: Capture) -> Result<String> {
+        let run = Run {
+            gadget: &self.gadget,
+            formatter: &self.formatter,
+            params: self.params,
+            captures: Arc::new([capture]),
+            reason: Reason::OnDemand,
+        };
+        let report = self.host.run(run).await?;
+        if report.dropped_log_lines > 0 {
+            tracing::warn!("{} more log lines of the gadget were dropped", report.dropped_log_lines);
+        }
+        Ok(report.documents.into_iter().map(|emitted| emitted.document.body).collect())
+    }
+}
+
+/// A host that keeps what it compiles, if this user may write where that is kept.
+fn host() -> Result<Host> {
+    let cached = HostConfig { cache_dir: Some(PathBuf::from(CACHE)), ..HostConfig::default() };
+    let host = Host::new(cached).or_else(|error| {
+        tracing::debug!("modules are compiled anew: {error}");
+        Host::new(HostConfig::default())
+    });
+    host.context("cannot run gadgets")
+}

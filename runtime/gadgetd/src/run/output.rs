@@ -1,0 +1,126 @@
+//! Where results go.
+
+use std::{
+    fs::{self, Permissions},
+    io::{self, Write},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
+
+use anyhow::{Context, Result};
+use cap_std::{
+    ambient_authority,
+    fs::{Dir, OpenOptions},
+};
+
+use crate::note;
+
+/// Where the result went.
+pub(super) enum Written {
+    AsAsked,
+    /// To standard output, because the file could not be written.
+    Elsewhere,
+}
+
+/// Writes a result to a file, or to standard output where none is given. If the file can't be written, the result is
+/// not lost: it goes to standard output.
+pub(super) fn write(file: Option<&Path>, result: &str) -> Result<Written> {
+    if let Some(file) = file {
+        match to_file(file, result) {
+            Ok(()) => return Ok(Written::AsAsked),
+            Err(error) => {
+                note(&format!(
+                    "cannot write {}: {error}; the result goes to standard output",
+                    file.display()
+                ));
+                to_stdout(result)?;
+                return Ok(Written::Elsewhere);
+            }
+        }
+    }
+    to_stdout(result)?;
+    Ok(Written::AsAsked)
+}
+
+fn to_stdout(result: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout
+        .write_all(result.as_bytes())
+        .and_then(|()| stdout.flush())
+        .context("cannot write to standard output")
+}
+
+/// Replaces a file as a whole: nobody ever sees half a result, and what was there stays if this fails.
+fn to_file(file: &Path, result: &str) -> io::Result<()> {
+    // A link stays a link: what it leads to is replaced.
+    let target = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+    let mode = match fs::metadata(&target) {
+        Ok(found) if found.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+        // A device or a pipe can't be replaced, only written to.
+        Ok(found) if !found.is_file() => return fs::write(&target, result),
+        Ok(found) => Some(found.permissions().mode()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        Err(e) => return Err(e),
+    };
+    let name = target.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+    let folder = match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let folder = Dir::open_ambient_dir(folder, ambient_authority())?;
+    let draft = format!(".{}.{}", name.to_string_lossy(), std::process::id());
+    let written =
+        write_draft(&folder, &draft, mode, result).and_then(|()| folder.rename(&draft, &folder, name));
+    if written.is_err() {
+        // The reason is what matters.
+        let _ = folder.remove_file(&draft);
+    }
+    written
+}
+
+fn write_draft(folder: &Dir, draft: &str, mode: Option<u32>, result: &str) -> io::Result<()> {
+    let mut file = folder.open_with(draft, OpenOptions::new().write(true).create_new(true))?;
+    if let Some(mode) = mode {
+        file.set_permissions(cap_std::fs::Permissions::from_std(Permissions::from_mode(mode)))?;
+    }
+    file.write_all(result.as_bytes())?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn files_are_replaced_whole() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("profile.json");
+        to_file(&file, "one").unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+        let link = root.path().join("link");
+        symlink("profile.json", &link).unwrap();
+        to_file(&link, "two").unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "two");
+        assert!(link.is_symlink());
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 2, "a draft was left behind");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_replaced() {
+        to_file(Path::new("/dev/null"), "x").unwrap();
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
+        let root = tempfile::tempdir().unwrap();
+        for bad in [
+            root.path().to_owned(),
+            root.path().join("none/profile.json"),
+            "/proc/profile.json".into(),
+            "".into(),
+        ] {
+            to_file(&bad, "x").expect_err(&bad.display().to_string());
+        }
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+}
