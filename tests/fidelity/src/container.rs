@@ -243,6 +243,15 @@ impl<'r> Container<'r> {
     }
 }
 
+impl Drop for Container<'_> {
+    /// Removes what a test that failed left behind.
+    fn drop(&mut self) {
+        if self.file("state").join(&self.name).exists() {
+            let _ = process::run(self.command().args(["delete", "--force", &self.name]));
+        }
+    }
+}
+
 /// A container whose program copies its stdin to its stdout, for as long as there is a stdin.
 pub struct Running {
     child: Child,

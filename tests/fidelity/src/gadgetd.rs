@@ -1,6 +1,7 @@
 //! The program under test, from the outside.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -8,7 +9,8 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::process::Lines;
+use crate::process::{self, Finished, Lines};
+use crate::programs;
 
 /// The binary: `GADGETD_BIN`, or what the same build made.
 ///
@@ -23,6 +25,16 @@ pub fn binary() -> Result<PathBuf> {
     };
     ensure!(path.is_file(), "{} is missing: `cargo xtask build` makes it", path.display());
     Ok(path)
+}
+
+/// A command on the machine itself, in a directory of its own, with the environment of every program; `before`
+/// are the words before the command, such as those of `gadgetd run`.
+pub fn on_the_machine(before: &[&OsStr], words: &[String]) -> Result<Finished> {
+    let home = tempfile::Builder::new().prefix("gadgetd-home-").tempdir()?;
+    let mut command = Command::new(before.first().context("no command")?);
+    command.args(&before[1..]).args(words).current_dir(home.path());
+    command.env_clear().envs(programs::environment(&home.path().display().to_string()));
+    process::run(&mut command)
 }
 
 /// A profile as gadgetd wrote it.

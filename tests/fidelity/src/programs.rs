@@ -30,19 +30,21 @@ pub struct Program {
     pub says: &'static str,
     /// Calls that it makes for certain. Without them the workload is no test of what it is there for.
     pub makes: &'static [&'static str],
-    /// Where it can run as a container.
-    pub contained: Contained,
+    /// Where it can run again, under the profile of its first run.
+    pub repeats: Repeats,
 }
 
-/// As whom a program can run in a container, where what it does can be refused or allowed.
+/// Where a program can run under the profile that an earlier run of it gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Contained {
-    /// As root and as another user.
-    AnyUser,
-    /// As root.
-    Root,
-    /// Not at all; the text says why.
-    No(&'static str),
+pub enum Repeats {
+    /// In a container, as root and as another user; and outside.
+    AsAnyUser,
+    /// In a container as root, and outside.
+    AsRoot,
+    /// Outside: it does what a container may not.
+    OnTheMachine,
+    /// Nowhere: which calls it makes is a matter of time, so that one run can't stand for the next.
+    Never,
 }
 
 const fn program(
@@ -52,12 +54,12 @@ const fn program(
     says: &'static str,
     makes: &'static [&'static str],
 ) -> Program {
-    Program { name, command, needs, says, makes, contained: Contained::AnyUser }
+    Program { name, command, needs, says, makes, repeats: Repeats::AsAnyUser }
 }
 
 impl Program {
-    const fn contained(self, contained: Contained) -> Self {
-        Self { contained, ..self }
+    const fn repeats(self, repeats: Repeats) -> Self {
+        Self { repeats, ..self }
     }
 }
 
@@ -78,10 +80,10 @@ pub const PROGRAMS: &[Program] = &[
     program("search", &["sh", "@search.sh"], &["find", "grep", "awk"], "search done", &["fchdir", "unlinkat"]),
     program("perl", &["perl", "@perl.pl"], &[], "perl done", &["flock", "alarm", "socketpair", "rename"]),
     program("ssh-keygen", &["sh", "@keys.sh"], &["ssh-keygen"], "keys done", &["getrandom"])
-        .contained(Contained::Root), // It wants an entry in the user data base.
+        .repeats(Repeats::AsRoot), // It wants an entry in the user data base.
     program("curl", &["curl", "--silent", "--show-error", "--fail", "--max-time", "60", "@url"], &[], "served by the test", &["connect", "sendto", "poll"]),
     program("go", &["sh", "@go.sh"], &["runc"], "go done", &["sigaltstack", "sched_getaffinity", "futex"])
-        .contained(Contained::No("which calls the Go scheduler makes is a matter of time: one run can't stand for the next")),
+        .repeats(Repeats::Never),
     program("static", &["@static"], &[], "static done", &["clone3", "accept4", "unlinkat"]),
     program("vfork", &["@vfork"], &[], "vfork done", &["vfork", "getpgid"]),
     program("io-uring", &["@uring"], &[], "uring done", &["io_uring_setup", "io_uring_enter", "io_uring_register"]),
@@ -93,10 +95,26 @@ pub const PROGRAMS: &[Program] = &[
     program("int80", &["@int80"], &[], "int80 done", &["getuid32", "ugetrlimit"]),
     program("x32", &["@x32"], &[], "x32 done", &["getpgrp", "rt_sigpending", "mq_notify"]),
     program("markers", &["@markers"], &[], "markers done", &["pivot_root", "seccomp", "prctl", "getpgid", "getsid"])
-        .contained(Contained::No("a container may not mount")),
+        .repeats(Repeats::OnTheMachine),
     program("subgroups", &["@subgroups"], &[], "subgroups done", &["getpriority", "sched_get_priority_max", "umask"])
-        .contained(Contained::No("a container may not make cgroups")),
+        .repeats(Repeats::OnTheMachine),
 ];
+
+impl Program {
+    /// The words of its command on this machine; the first is a path.
+    pub fn words(&self, workloads: &Workloads) -> Vec<String> {
+        let mut words = workloads.words(self.command, workloads.path());
+        if let Some(path) = find(&words[0]) {
+            words[0] = path.display().to_string();
+        }
+        words
+    }
+
+    /// Whether it got to its end, by what it wrote.
+    pub fn is_done(&self, stdout: &str) -> bool {
+        stdout.lines().any(|line| line == self.says)
+    }
+}
 
 /// A program that makes one call, whose number it is given, and ends with the call's errno.
 pub const BARE: &str = "bare";

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use gadgetd_core::{Abi, Machine, Phases, Syscall};
 use gadgetd_fidelity::container::{Container, HybridCgroups, Rootfs, Runtime, Settings, WORKLOADS};
-use gadgetd_fidelity::gadgetd::{Profile, Recorder};
+use gadgetd_fidelity::gadgetd::{self, Profile, Recorder};
 use gadgetd_fidelity::process::Finished;
-use gadgetd_fidelity::programs::{BARE, Contained, PROGRAMS, Program, Workloads};
+use gadgetd_fidelity::programs::{BARE, PROGRAMS, Program, Repeats, Workloads};
 use gadgetd_fidelity::tier;
 use libtest_mimic::Arguments;
 
@@ -64,10 +64,10 @@ fn run(arguments: &Arguments, world: &Arc<World>) -> ExitCode {
                 if settings.no_new_privileges { "no-new-privileges" } else { "any-privileges" },
             );
             for program in PROGRAMS {
-                match program.contained {
-                    Contained::No(_) => continue,
-                    Contained::Root if settings.user != 0 => continue,
-                    Contained::Root | Contained::AnyUser => {}
+                match program.repeats {
+                    Repeats::AsAnyUser => {}
+                    Repeats::AsRoot if settings.user == 0 => {}
+                    Repeats::AsRoot | Repeats::OnTheMachine | Repeats::Never => continue,
                 }
                 let world = Arc::clone(world);
                 tests.push(tier::test(
@@ -80,6 +80,14 @@ fn run(arguments: &Arguments, world: &Arc<World>) -> ExitCode {
             let name = format!("{setting}/exec");
             tests.push(tier::test(name, missing, move || exec_holds(&world, runtime, settings)));
         }
+    }
+    for program in PROGRAMS.iter().filter(|program| program.repeats != Repeats::Never) {
+        let world = Arc::clone(world);
+        tests.push(tier::test(
+            format!("confine/{}", program.name),
+            tier::root().or_else(|| tier::runnable(program)),
+            move || confine_holds(&world, program),
+        ));
     }
     tier::run(arguments, tests)
 }
@@ -100,6 +108,33 @@ fn holds(world: &World, runtime: Runtime, settings: Settings, program: &Program)
         profile.names
     );
     refuses(world, runtime, settings, &profile)
+}
+
+/// The same without a container: `gadgetd run`, then `gadgetd confine`.
+fn confine_holds(world: &World, program: &Program) -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("profile.json");
+    let (gadgetd, file) = (gadgetd::binary()?, file.as_os_str());
+    let gadgetd = gadgetd.as_os_str();
+    let words = program.words(&world.workloads);
+
+    let run = [gadgetd, "run".as_ref(), "seccomp".as_ref(), "-o".as_ref(), file, "--".as_ref()];
+    let free = gadgetd::on_the_machine(&run, &words)?;
+    ensure!(program.is_done(&free.stdout), "it does not work while it is recorded: {free:#?}");
+    let profile = Profile::read(Path::new(file)).with_context(|| format!("{free:#?}"))?;
+
+    let confine = [gadgetd, "confine".as_ref(), "--profile".as_ref(), file, "--".as_ref()];
+    let confined = gadgetd::on_the_machine(&confine, &words)?;
+    ensure!(
+        confined.status.success() && confined.stdout == free.stdout,
+        "without the profile {free:#?}\nunder it {confined:#?}\nprofile {:?}",
+        profile.names
+    );
+    let (number, name) = never_made(&profile)?;
+    let bare = world.workloads.words(&[&format!("@{BARE}"), &number.to_string()], world.workloads.path());
+    let refused = gadgetd::on_the_machine(&confine, &bare)?;
+    ensure!(refused.status.code() == Some(REFUSED), "{name} was not refused: {refused:#?}");
+    Ok(())
 }
 
 fn record(

@@ -2,14 +2,15 @@
 #![allow(missing_docs)] // A test.
 
 use std::collections::BTreeSet;
-use std::process::{Command, ExitCode};
+use std::ffi::OsStr;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use gadgetd_core::Abi;
 use gadgetd_fidelity::gadgetd::{self, Profile};
-use gadgetd_fidelity::process::{self, Finished};
-use gadgetd_fidelity::programs::{self, PROGRAMS, Program, UNKNOWN, Workloads};
+use gadgetd_fidelity::process::Finished;
+use gadgetd_fidelity::programs::{PROGRAMS, Program, UNKNOWN, Workloads};
 use gadgetd_fidelity::strace::{self, Seen, Truth};
 use gadgetd_fidelity::tier;
 use libtest_mimic::Arguments;
@@ -50,27 +51,26 @@ struct Run {
 
 fn record(workloads: &Workloads, program: &Program) -> Result<Run> {
     let scratch = tempfile::Builder::new().prefix("gadgetd-fidelity-").tempdir()?;
-    let (home, files) = (scratch.path().join("home"), scratch.path().join("files"));
-    std::fs::create_dir(&home)?;
-    std::fs::create_dir(&files)?;
-    let (trace, profile) = (files.join("trace"), files.join("profile.json"));
+    let (trace, profile) = (scratch.path().join("trace"), scratch.path().join("profile.json"));
+    let binary = gadgetd::binary()?;
 
-    let mut words = workloads.words(program.command, workloads.path());
-    if let Some(path) = programs::find(&words[0]) {
-        words[0] = path.display().to_string();
-    }
-    let mut command = Command::new("strace");
-    command.args(strace::OPTIONS).arg("-o").arg(&trace).arg("--").arg(gadgetd::binary()?);
-    command.args(["run", "seccomp", "--formatter", "oci", "--param", "phase=application"]);
-    command.args(["--param", "architectures=observed", "-o"]).arg(&profile).arg("--").args(&words);
-    command.current_dir(&home).env_clear().envs(programs::environment(&home.display().to_string()));
+    let mut before = vec![OsStr::new("strace")];
+    before.extend(strace::OPTIONS.map(OsStr::new));
+    before.extend(["-o".as_ref(), trace.as_os_str(), "--".as_ref(), binary.as_os_str()]);
+    before.extend(["run", "seccomp", "--formatter", "oci", "--param", "phase=application"].map(OsStr::new));
+    before.extend(["--param", "architectures=observed", "-o"].map(OsStr::new));
+    before.extend([profile.as_os_str(), "--".as_ref()]);
+    let words = program.words(workloads);
+    let finished = gadgetd::on_the_machine(&before, &words)?;
 
-    let finished = process::run(&mut command)?;
     let trace = std::fs::read_to_string(&trace).with_context(|| format!("no trace: {finished:#?}"))?;
     let truth = strace::application(&trace, &words[0]).with_context(|| format!("{finished:#?}"))?;
     let profile = Profile::read(&profile).with_context(|| format!("{finished:#?}"))?;
-    let said = finished.stdout.lines().any(|line| line == program.says);
-    ensure!(said, "the program did not get to {:?}: {finished:#?}", program.says);
+    ensure!(
+        program.is_done(&finished.stdout),
+        "the program did not get to {:?}: {finished:#?}",
+        program.says
+    );
     for call in program.makes {
         ensure!(
             truth.calls.keys().any(|(_, name)| name == call),

@@ -36,7 +36,7 @@ int main(void)
     char home[4096], sub[8192], procs[8300], text[32];
     int status;
     own_cgroup(home, sizeof home);
-    snprintf(sub, sizeof sub, "%s/sub", home);
+    snprintf(sub, sizeof sub, "%s/sub-%d", home, getpid());
     snprintf(procs, sizeof procs, "%s/cgroup.procs", sub);
     CHECK(mkdir(sub, 0755) == 0);
 
