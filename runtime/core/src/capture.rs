@@ -1,8 +1,8 @@
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Container, Machine, Syscall};
+use crate::{Abi, Container, Machine, Phases, Syscall};
 
 /// What one container was seen to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,33 @@ pub struct Capture {
     pub syscalls: Vec<Syscall>,
     /// What may be missing from them.
     pub completeness: Completeness,
+}
+
+impl Capture {
+    /// One capture of what several containers did together: the restarts of one container, or the
+    /// containers of one pod. `None` for no captures.
+    ///
+    /// A call that any of them made is in it, with all phases in which it was made. What any of them lost, it lost.
+    pub fn union(container: Container, captures: &[&Self]) -> Option<Self> {
+        let machine = captures.first()?.machine;
+        let mut calls: BTreeMap<(Abi, u32), Phases> = BTreeMap::new();
+        for call in captures.iter().flat_map(|c| &c.syscalls) {
+            let phases = calls.entry((call.abi, call.number)).or_default();
+            phases.runtime |= call.phases.runtime;
+            phases.application |= call.phases.application;
+        }
+        let syscalls = calls.into_iter().map(|((abi, number), phases)| Syscall { abi, number, phases });
+        let mut losses: Vec<Loss> = Vec::new();
+        for loss in captures.iter().flat_map(|c| &c.completeness.losses) {
+            match losses.iter_mut().find_map(|known| Some((known.with(*loss)?, known))) {
+                Some((both, known)) => *known = both,
+                None => losses.push(*loss),
+            }
+        }
+        let from_start = captures.iter().all(|c| c.completeness.from_start);
+        let completeness = Completeness { losses, from_start };
+        Some(Self { container, machine, syscalls: syscalls.collect(), completeness })
+    }
 }
 
 /// What a recording lost, and how it began.
@@ -54,6 +81,22 @@ pub enum Loss {
     MissedEvents(u64),
 }
 
+impl Loss {
+    /// Two losses of one kind as one; `None` if they are of different kinds.
+    fn with(self, other: Self) -> Option<Self> {
+        Some(match (self, other) {
+            (Self::UnknownNumbers(a), Self::UnknownNumbers(b)) => Self::UnknownNumbers(a + b),
+            (Self::ForeignRuntimeCalls(a), Self::ForeignRuntimeCalls(b)) => Self::ForeignRuntimeCalls(a + b),
+            (Self::ChildCgroups(a), Self::ChildCgroups(b)) => Self::ChildCgroups(a + b),
+            (Self::Phases(a), Self::Phases(b)) => Self::Phases(a + b),
+            // Counted for the whole machine: both captures tell of the same events.
+            (Self::SlotsExhausted(a), Self::SlotsExhausted(b)) => Self::SlotsExhausted(a.max(b)),
+            (Self::MissedEvents(a), Self::MissedEvents(b)) => Self::MissedEvents(a.max(b)),
+            _ => return None,
+        })
+    }
+}
+
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -66,5 +109,32 @@ impl fmt::Display for Loss {
             Self::Phases(n) => write!(f, "{n} processes whose phase could not be kept"),
             Self::MissedEvents(n) => write!(f, "{n} events that the kernel did not deliver"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn capture(calls: &[(u32, Phases)], losses: &[Loss], from_start: bool) -> Capture {
+        let call = |&(number, phases)| Syscall { abi: Abi::Native, number, phases };
+        Capture {
+            container: Container::default(),
+            machine: Machine::X86_64,
+            syscalls: calls.iter().map(call).collect(),
+            completeness: Completeness { losses: losses.to_vec(), from_start },
+        }
+    }
+
+    #[test]
+    fn a_union_has_every_call_once_and_every_loss() {
+        let slots = Loss::SlotsExhausted(3);
+        let one = capture(&[(1, Phases::RUNTIME), (5, Phases::APPLICATION)], &[Loss::Phases(1), slots], true);
+        let two = capture(&[(0, Phases::RUNTIME), (1, Phases::APPLICATION)], &[slots, Loss::Phases(2)], false);
+        let pod = Container { id: "pod".into(), ..Container::default() };
+        let union = Capture::union(pod.clone(), &[&one, &two]).unwrap();
+        let want = [(0, Phases::RUNTIME), (1, Phases::BOTH), (5, Phases::APPLICATION)];
+        assert_eq!(union, Capture { container: pod, ..capture(&want, &[Loss::Phases(3), slots], false) });
+        assert_eq!(Capture::union(Container::default(), &[]), None);
     }
 }

@@ -1,0 +1,335 @@
+//! Which documents are made of what was recorded, and how many of them fit into a Trace.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use gadgetd_core::{Capture, Container};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
+use crate::{Output, OutputMode, machine::Merge, names::Subject};
+
+/// What a node recorded of one container.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    /// Who, and which calls.
+    pub capture: Capture,
+    /// Whether it has ended: nothing will be added.
+    pub ended: bool,
+    /// Whether the selection finds no other container in the pod, as far as is known.
+    pub alone: bool,
+    /// The controller of the pod, such as its `ReplicaSet`.
+    pub owner: Option<OwnerReference>,
+}
+
+/// What one document is made of.
+#[derive(Clone, Debug)]
+pub struct Group<'a> {
+    /// The namespace of the pod.
+    pub namespace: String,
+    /// The name of the pod; of something outside Kubernetes, empty.
+    pub pod: String,
+    /// The container's name; `None` for the whole pod.
+    pub container: Option<String>,
+    /// The recordings, in the order in which their containers appeared. Never empty.
+    pub recordings: Vec<&'a Recording>,
+}
+
+/// How many documents mode Stream keeps for each node.
+pub const STREAM_MAX: usize = 32;
+
+/// How many bytes of documents one Trace holds; an API server takes objects up to 1.5 MiB.
+pub const BYTES_MAX: usize = 1 << 20;
+
+/// How many bytes one document may have to stand in a status: where it is the only one, it stands there twice.
+pub const DOCUMENT_MAX: usize = 256 << 10;
+
+/// How many entries a Trace holds for each node, with or without documents.
+pub const ENTRIES_MAX: usize = 1024;
+
+/// Sorts recordings into what documents are about.
+///
+/// Restarts of a container give one document, as do pods of the same name that come one after the other: a person
+/// who names `cart-0` means all of them. In mode Stream each container gives its own, as it ends.
+pub fn groups<'a>(recordings: &'a [Recording], merge: Merge, mode: &OutputMode) -> Vec<Group<'a>> {
+    let mut groups: Vec<Group<'a>> = Vec::new();
+    for recording in recordings {
+        let container = &recording.capture.container;
+        let (namespace, pod) =
+            container.pod.as_ref().map(|p| (p.namespace.clone(), p.name.clone())).unwrap_or_default();
+        let name = (merge == Merge::Container).then(|| name(container));
+        let alike = |g: &&mut Group<'a>| g.namespace == namespace && g.pod == pod && g.container == name;
+        let apart = *mode == OutputMode::Stream && merge == Merge::Container;
+        match groups.iter_mut().find(alike).filter(|_| !apart) {
+            Some(group) => group.recordings.push(recording),
+            None => groups.push(Group { namespace, pod, container: name, recordings: vec![recording] }),
+        }
+    }
+    groups
+}
+
+/// The name of a container; the id of one that has none.
+fn name(container: &Container) -> String {
+    container.name.clone().unwrap_or_else(|| container.id.clone())
+}
+
+impl Group<'_> {
+    /// The id of the document's entry in the status.
+    pub fn id(&self) -> String {
+        let latest = &self.latest().capture.container;
+        match (&self.container, &latest.pod) {
+            (None, Some(pod)) => pod.uid.clone(),
+            _ => latest.id.clone(),
+        }
+    }
+
+    /// The recording of the container that came last.
+    pub fn latest(&self) -> &Recording {
+        self.recordings[self.recordings.len() - 1]
+    }
+
+    /// Everything that was recorded, as one capture.
+    pub fn capture(&self) -> Capture {
+        let latest = &self.latest().capture;
+        let captures: Vec<_> = self.recordings.iter().map(|r| &r.capture).collect();
+        let container = match self.container {
+            Some(_) => latest.container.clone(),
+            None => Container {
+                id: self.id(),
+                pod: latest.container.pod.clone(),
+                runtime: latest.container.runtime.clone(),
+                // The pod's cgroup is the one above its containers'.
+                cgroup: latest.container.cgroup.rsplit_once('/').unwrap_or_default().0.to_owned(),
+                ..Container::default()
+            },
+        };
+        Capture::union(container, &captures).unwrap_or_else(|| latest.clone())
+    }
+
+    /// What it is called after.
+    pub fn subject(&self, pod_given: bool) -> Subject<'_> {
+        let container = self.container.as_deref();
+        let alone = self.recordings.iter().all(|r| r.alone);
+        Subject { pod: &self.pod, container, pod_given, alone }
+    }
+
+    /// Who it is about, for people.
+    pub fn who(&self) -> String {
+        let pod = [self.namespace.as_str(), self.pod.as_str()];
+        let parts = pod.into_iter().chain(self.container.as_deref()).filter(|part| !part.is_empty());
+        parts.collect::<Vec<_>>().join("/")
+    }
+
+    /// The entry for its document, without the document.
+    pub fn entry(&self, node: &str) -> Output {
+        let losses: BTreeSet<_> = self
+            .recordings
+            .iter()
+            .flat_map(|r| &r.capture.completeness.losses)
+            .map(ToString::to_string)
+            .collect();
+        let warning = (!losses.is_empty())
+            .then(|| format!("incomplete: {}", losses.into_iter().collect::<Vec<_>>().join("; ")));
+        let ids = |ended: bool| {
+            let some = self.recordings.iter().filter(|r| r.ended || !ended);
+            some.map(|r| r.capture.container.id.clone()).collect()
+        };
+        Output {
+            node: node.to_owned(),
+            id: self.id(),
+            namespace: self.namespace.clone(),
+            pod: self.pod.clone(),
+            container: self.container.clone().unwrap_or_default(),
+            instances: ids(false),
+            ended: ids(true),
+            complete: warning.is_none(),
+            warning,
+            ..Output::default()
+        }
+    }
+
+    /// Whether a container in it has ended since its document was made, so that a document is due.
+    pub fn is_due(&self, outputs: &[Output]) -> bool {
+        let mut ended = self.recordings.iter().filter(|r| r.ended).map(|r| &r.capture.container.id);
+        ended.any(|id| !outputs.iter().any(|o| o.ended.contains(id)))
+    }
+}
+
+/// Puts a new entry in the place of the one it renews, or behind the others.
+pub fn place(outputs: &mut Vec<Output>, mut entry: Output) {
+    entry.sequence = outputs.iter().map(|o| o.sequence).max().unwrap_or(0) + 1;
+    let renews = |o: &Output| o.id == entry.id || entry.instances.iter().any(|id| o.instances.contains(id));
+    outputs.retain(|o| !renews(o));
+    outputs.push(entry);
+}
+
+/// Makes the outputs of one node fit, next to `others` bytes of other nodes. Gives how many documents had to go:
+/// in mode Stream the oldest, with their entries; otherwise the largest, whose entries then say so.
+pub fn fit(outputs: &mut Vec<Output>, mode: &OutputMode, others: usize) -> u64 {
+    let mut gone = 0;
+    let most = if *mode == OutputMode::Stream { STREAM_MAX } else { ENTRIES_MAX };
+    if outputs.len() > most {
+        let surplus = outputs.len() - most;
+        outputs.drain(..surplus);
+        gone += surplus as u64;
+    }
+    let size = |o: &Output| o.output.as_ref().map_or(0, String::len);
+    for output in outputs.iter_mut().filter(|o| size(o) > DOCUMENT_MAX) {
+        withhold(output);
+        gone += 1;
+    }
+    let room = BYTES_MAX.saturating_sub(others);
+    while outputs.iter().map(size).sum::<usize>() > room {
+        if *mode == OutputMode::Stream {
+            outputs.remove(0);
+        } else if let Some(largest) = outputs.iter_mut().max_by_key(|o| size(o)) {
+            withhold(largest);
+        }
+        gone += 1;
+    }
+    gone
+}
+
+fn withhold(output: &mut Output) {
+    let size = output.output.take().map_or(0, |o| o.len());
+    output.warning = Some(format!(
+        "the document has {size} bytes, more than fits into this object: use outputMode File, or a narrower filter"
+    ));
+    output.complete = false;
+}
+
+/// The time since the last new call, as the shortest of several.
+pub fn since_new(all: impl IntoIterator<Item = Option<Duration>>) -> Option<Duration> {
+    all.into_iter().flatten().min()
+}
+
+#[cfg(test)]
+mod tests {
+    use gadgetd_core::{Abi, Completeness, Loss, Machine, Phases, Pod, Syscall};
+
+    use super::*;
+
+    /// A recording of `namespace/pod/container`, with an id, one call, and whether it ended.
+    fn recording(who: &str, id: &str, call: u32, ended: bool) -> Recording {
+        let [namespace, pod, name] = who.split('/').collect::<Vec<_>>()[..] else { panic!("{who}") };
+        let pod = Pod {
+            namespace: namespace.into(),
+            name: pod.into(),
+            uid: format!("uid-of-{pod}"),
+            node: "n".into(),
+        };
+        let container = Container {
+            id: id.into(),
+            name: Some(name.into()),
+            pod: Some(pod),
+            cgroup: format!("/kubepods/pod/{id}"),
+            ..Container::default()
+        };
+        let syscalls = vec![Syscall { abi: Abi::Native, number: call, phases: Phases::APPLICATION }];
+        let completeness = Completeness { losses: Vec::new(), from_start: true };
+        let capture = Capture { container, machine: Machine::X86_64, syscalls, completeness };
+        Recording { capture, ended, alone: false, owner: None }
+    }
+
+    fn three() -> Vec<Recording> {
+        vec![
+            recording("s/cart-0/app", "a1", 0, true),
+            recording("s/cart-0/log", "l1", 1, false),
+            recording("s/cart-0/app", "a2", 2, false),
+        ]
+    }
+
+    fn ids(groups: &[Group<'_>]) -> Vec<(String, usize)> {
+        groups.iter().map(|g| (g.id(), g.recordings.len())).collect()
+    }
+
+    #[test]
+    fn what_documents_are_about() {
+        let all = three();
+        // Restarts belong together, except in a stream; a pod is one with merge=pod.
+        let one = |id: &str, n| (id.to_owned(), n);
+        let rows = [
+            (Merge::Container, OutputMode::Status, vec![one("a2", 2), one("l1", 1)]),
+            (Merge::Container, OutputMode::Stream, vec![one("a1", 1), one("l1", 1), one("a2", 1)]),
+            (Merge::Pod, OutputMode::Status, vec![one("uid-of-cart-0", 3)]),
+            (Merge::Pod, OutputMode::Stream, vec![one("uid-of-cart-0", 3)]),
+        ];
+        for (merge, mode, want) in rows {
+            assert_eq!(ids(&groups(&all, merge, &mode)), want, "{merge:?} {mode}");
+        }
+    }
+
+    #[test]
+    fn a_merged_document_is_of_everything_that_was_recorded() {
+        let all = three();
+        let numbers = |c: &Capture| c.syscalls.iter().map(|s| s.number).collect::<Vec<_>>();
+        let by_container = groups(&all, Merge::Container, &OutputMode::Status);
+        assert_eq!(numbers(&by_container[0].capture()), [0, 2]);
+        assert_eq!(by_container[0].who(), "s/cart-0/app");
+        assert_eq!(by_container[0].entry("n").instances, ["a1", "a2"]);
+        assert_eq!(by_container[0].entry("n").ended, ["a1"]);
+        let by_pod = groups(&all, Merge::Pod, &OutputMode::Status);
+        let capture = by_pod[0].capture();
+        assert_eq!(numbers(&capture), [0, 1, 2]);
+        assert_eq!((capture.container.cgroup.as_str(), capture.container.name), ("/kubepods/pod", None));
+        assert_eq!(by_pod[0].who(), "s/cart-0");
+    }
+
+    #[test]
+    fn losses_travel_with_the_document() {
+        let mut all = three();
+        all[0].capture.completeness.losses.push(Loss::UnknownNumbers(2));
+        let groups = groups(&all, Merge::Container, &OutputMode::Status);
+        let entry = groups[0].entry("n");
+        let want = "incomplete: 2 calls with a number that no table has";
+        assert_eq!((entry.warning.as_deref(), entry.complete), (Some(want), false));
+        assert!(groups[1].entry("n").complete);
+    }
+
+    #[test]
+    fn a_document_is_due_once_for_each_container_that_ended() {
+        let all = three();
+        let groups = groups(&all, Merge::Container, &OutputMode::Status);
+        let mut outputs = Vec::new();
+        assert!(groups[0].is_due(&outputs) && !groups[1].is_due(&outputs));
+        place(&mut outputs, groups[0].entry("n"));
+        assert!(!groups[0].is_due(&outputs));
+    }
+
+    #[test]
+    fn a_newer_document_takes_the_place_of_the_one_about_the_same_containers() {
+        let all = three();
+        let mut outputs = Vec::new();
+        let entry = |all: &[Recording]| groups(all, Merge::Container, &OutputMode::Status)[0].entry("n");
+        place(&mut outputs, entry(&all[..1]));
+        place(&mut outputs, entry(&all[1..2]));
+        place(&mut outputs, entry(&all));
+        let found: Vec<_> = outputs.iter().map(|o| (o.id.as_str(), o.sequence)).collect();
+        assert_eq!(found, [("l1", 2), ("a2", 3)]);
+    }
+
+    fn document(id: usize, size: usize) -> Output {
+        let id = id.to_string();
+        Output { instances: vec![id.clone()], id, output: Some("x".repeat(size)), ..Output::default() }
+    }
+
+    #[test]
+    fn a_stream_keeps_the_newest() {
+        let mut outputs: Vec<_> = (0..STREAM_MAX + 3).map(|i| document(i, 10)).collect();
+        assert_eq!(fit(&mut outputs, &OutputMode::Stream, 0), 3);
+        assert_eq!((outputs.len(), outputs[0].id.as_str()), (STREAM_MAX, "3"));
+        let mut outputs: Vec<_> = (0..8).map(|i| document(i, DOCUMENT_MAX)).collect();
+        assert_eq!(fit(&mut outputs, &OutputMode::Stream, BYTES_MAX / 2), 6);
+        assert_eq!(outputs[0].id, "6");
+    }
+
+    #[test]
+    fn a_status_keeps_every_entry_and_says_which_documents_are_missing() {
+        let mut outputs: Vec<_> = (0..5).map(|i| document(i, DOCUMENT_MAX - 4 + i)).collect();
+        assert_eq!(fit(&mut outputs, &OutputMode::Status, 0), 1);
+        let missing: Vec<_> = outputs.iter().filter(|o| o.output.is_none()).collect();
+        assert_eq!((outputs.len(), missing.len(), missing[0].id.as_str()), (5, 1, "4"));
+        assert!(missing[0].warning.as_ref().unwrap().contains("outputMode File") && !missing[0].complete);
+        let mut outputs = vec![document(0, DOCUMENT_MAX + 1)];
+        assert_eq!(fit(&mut outputs, &OutputMode::Status, 0), 1);
+        assert_eq!(outputs[0].output, None);
+    }
+}

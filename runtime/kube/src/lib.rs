@@ -1,0 +1,28 @@
+//! Traces on Kubernetes: the types, the rules, and the controller that every node runs.
+//!
+//! Without features this crate is the [`Trace`] object, its definition for the API server ([`crds`]) and the
+//! pure rules by which Traces work: what a node does about one ([`machine`]), which documents come of it
+//! ([`documents`], [`names`]), how several nodes give one answer ([`summary`]), and how a seccomp policy becomes a
+//! `SeccompProfile` ([`spo`]). The command line needs no more, and builds for any system.
+//!
+//! ```
+//! use gadgetd_kube::{Trace, TraceFilter, TraceSpec};
+//!
+//! let filter = TraceFilter { podname: "cart-0".into(), ..TraceFilter::default() };
+//! let spec = TraceSpec { gadget: "seccomp".into(), filter: Some(filter), ..TraceSpec::default() };
+//! let trace = Trace::new("cart", spec);
+//! assert_eq!(serde_json::to_value(&trace).unwrap()["spec"]["outputMode"], "Status");
+//! ```
+
+pub mod crds;
+pub mod documents;
+pub mod machine;
+pub mod names;
+pub mod spo;
+pub mod summary;
+mod trace;
+
+pub use trace::{
+    ACCEPTED, NodeStatus, OPERATION, OPERATION_PARAMETER, Output, OutputMode, Progress, RunMode, State,
+    Trace, TraceFilter, TraceSpec, TraceStatus, finalizer, finalizer_node,
+};
