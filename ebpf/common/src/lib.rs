@@ -20,6 +20,9 @@ pub const CALLS: u32 = 1024;
 /// 64-bit words in a bitmap.
 pub const WORDS: usize = 16;
 
+/// One bit per system call number.
+pub type Bitmap = [u64; WORDS];
+
 /// ABIs that have a bitmap of their own.
 pub const ABIS: usize = 3;
 
@@ -33,12 +36,12 @@ pub const ABI_X32: u32 = 2;
 /// Bit that tells an x32 call from a native one.
 pub const X32_BIT: u32 = 0x4000_0000;
 
-/// How far an OCI runtime has come in preparing a container. Each stage is a point from which on
-/// a filter may be in force; a higher stage is a tighter bound.
+/// How far a thread of an OCI runtime has come in preparing a container. Each stage is a point from
+/// which on a filter may be in force; a higher stage is a tighter bound.
 pub mod stage {
     /// No marker yet: these calls are not kept.
     pub const NONE: u32 = 0;
-    /// It has entered the container's file system (`pivot_root`, `chroot`, or `setns`).
+    /// It has entered the container's file system or namespaces: `pivot_root`, `chroot`, `setns`.
     pub const ROOT: u32 = 1;
     /// runc's marker, shortly before the earliest point at which it loads a filter:
     /// `prctl(PR_GET_PDEATHSIG)`.
@@ -50,44 +53,130 @@ pub mod stage {
 /// Stages that calls are kept for: [`stage::ROOT`] to [`stage::FILTER`].
 pub const STAGES: usize = 3;
 
-/// What was recorded of one container.
-#[derive(Clone, Copy)]
+/// Who a slot belongs to. Written by whoever opens the slot, before any cgroup is tied to it;
+/// afterwards only user space changes it, and only the flags.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Slot {
+pub struct Owner {
     /// Id of the cgroup that owns the slot; 0: free.
     pub cgroup: u64,
+    /// [`flag`] bits.
+    pub flags: u64,
+}
+
+/// Bits of [`Owner::flags`].
+pub mod flag {
+    /// Opened by the kernel side, at the cgroup's creation.
+    pub const FROM_START: u64 = 1;
+    /// Tasks that are moved in count as the application, not as a runtime that prepares it.
+    pub const ENTRY_APPLICATION: u64 = 2;
+}
+
+/// What was recorded of one container. Only the kernel side writes it, except that user space
+/// clears it while no cgroup is tied to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Slot {
     /// `CLOCK_MONOTONIC` of the last bit set, in nanoseconds; 0: none yet.
     pub last_new: u64,
-    /// Tasks of this container that are in the runtime phase. While 0, no phase is looked up.
-    pub preparing: u64,
     /// Calls whose number is beyond [`CALLS`].
     pub unknown_numbers: u64,
-    /// Calls in the runtime phase by another ABI than the native one.
+    /// Calls that the OCI runtime made, from [`stage::ROOT`] on, by another ABI than the native one.
     pub foreign_runtime: u64,
     /// Child cgroups that could not be tied to this slot.
     pub lost_children: u64,
     /// Tasks whose phase could not be stored; they count as the application.
     pub lost_phases: u64,
-    /// [`flag`] bits.
-    pub flags: u64,
     /// Calls of the application, by ABI.
-    pub application: [[u64; WORDS]; ABIS],
-    /// Calls of the OCI runtime (native ABI), by the highest stage its thread had reached.
-    pub runtime: [[u64; WORDS]; STAGES],
+    pub application: [Bitmap; ABIS],
+    /// Calls of the OCI runtime (native ABI), by the stage its thread had reached (less one).
+    ///
+    /// At [`stage::ROOT`] only the calls of threads that went on to `execve` without reaching a
+    /// higher stage are here: what they did since their last marker.
+    pub runtime: [Bitmap; STAGES],
 }
 
-/// Bits of [`Slot::flags`].
-pub mod flag {
-    /// Opened by the kernel side, at the cgroup's creation.
-    pub const FROM_START: u64 = 1;
-    /// Tasks that are moved in count as the application (see `Entry::Application`).
-    pub const ENTRY_APPLICATION: u64 = 2;
+impl Slot {
+    /// A slot in which nothing was recorded.
+    pub const EMPTY: Self = Self {
+        last_new: 0,
+        unknown_numbers: 0,
+        foreign_runtime: 0,
+        lost_children: 0,
+        lost_phases: 0,
+        application: [[0; WORDS]; ABIS],
+        runtime: [[0; WORDS]; STAGES],
+    };
 }
 
 /// Losses that belong to no slot.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Losses {
     /// New cgroups for which no slot was free.
     pub slots_exhausted: u64,
+}
+
+/// [`Kernel::machine`]: 64-bit x86.
+pub const MACHINE_X86_64: u64 = 1;
+/// [`Kernel::machine`]: 64-bit Arm.
+pub const MACHINE_AARCH64: u64 = 2;
+
+/// What the program must know of the machine and the kernel it runs on. The loader fills it in, and
+/// it is constant from then on: the verifier removes what does not apply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Kernel {
+    /// [`MACHINE_X86_64`] or [`MACHINE_AARCH64`].
+    pub machine: u64,
+    /// Where things are in kernel structures.
+    pub offsets: Offsets,
+    /// Numbers of the system calls that mark a stage.
+    pub markers: Markers,
+}
+
+/// Byte offsets of the kernel's fields, from its BTF.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Offsets {
+    /// `task_struct.cgroups`
+    pub task_cgroups: u64,
+    /// `task_struct.group_leader`
+    pub task_group_leader: u64,
+    /// `task_struct.thread_info.status` (0 where there is none: only x86-64 has it)
+    pub task_status: u64,
+    /// `css_set.dfl_cgrp`
+    pub css_set_dfl_cgrp: u64,
+    /// `cgroup.kn`
+    pub cgroup_kn: u64,
+    /// `cgroup.root`
+    pub cgroup_root: u64,
+    /// `cgroup.self.parent`
+    pub cgroup_parent: u64,
+    /// `cgroup_subsys_state.cgroup`
+    pub css_cgroup: u64,
+    /// `kernfs_node.id`
+    pub kernfs_id: u64,
+    /// `cgroup_root.hierarchy_id`
+    pub root_hierarchy_id: u64,
+    /// `linux_binprm.filename`
+    pub binprm_filename: u64,
+}
+
+/// Numbers, in the native table, of the calls that tell how far an OCI runtime has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Markers {
+    /// Enters the container's file system.
+    pub pivot_root: u64,
+    /// The same, where `pivot_root` is impossible.
+    pub chroot: u64,
+    /// Enters a namespace of a container that runs already.
+    pub setns: u64,
+    /// Joins a session keyring: the last thing runc does before it may load a filter in an `exec` session.
+    pub keyctl: u64,
+    /// `PR_GET_PDEATHSIG` and `PR_SET_SECCOMP`.
+    pub prctl: u64,
+    /// `SECCOMP_SET_MODE_FILTER`.
+    pub seccomp: u64,
 }

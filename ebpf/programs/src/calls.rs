@@ -1,0 +1,141 @@
+//! `sys_enter`: sets the bit of the call in the slot of the caller's cgroup.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    EbpfContext, helpers::generated::bpf_ktime_get_ns, macros::btf_tracepoint, programs::BtfTracePointContext,
+};
+use gadgetd_ebpf_common::{ABI_NATIVE, ABIS, Bitmap, CALLS, Slot, stage};
+
+use crate::{
+    atomic::{Shared, shared},
+    cache::{self, Key},
+    kernel::{self, Registers, Task},
+    lineage::{self, Entrant},
+    maps::{CGROUPS, SLOTS},
+};
+
+/// The hot path: nothing but loads. It knows the caller's slot, sees that the call is recorded already, and is
+/// done; everything else is left to [`look_up`].
+#[btf_tracepoint(function = "sys_enter")]
+pub fn sys_enter(ctx: BtfTracePointContext) -> i32 {
+    match cache::slot(Key::new(ctx.arg(0))) {
+        Some(cache::UNRECORDED) => return 0,
+        Some(index) if is_recorded(&ctx, index) => return 0,
+        _ => {}
+    }
+    look_up(ctx.as_ptr());
+    0
+}
+
+/// Whether a native call's bit is set in the slot.
+#[inline(always)]
+fn is_recorded(ctx: &BtfTracePointContext, index: u32) -> bool {
+    let registers = Registers(ctx.arg(0));
+    let number: u64 = ctx.arg(1);
+    if number >= u64::from(CALLS) || !registers.are_native() {
+        return false;
+    }
+    let Some(slot) = SLOTS.get_ptr(index) else { return false };
+    if Task::current().in_compat_call() {
+        return false;
+    }
+    // SAFETY: the map's value; bits are only ever set.
+    let bitmap = unsafe { &raw const (*slot).application[ABI_NATIVE as usize] };
+    let (word, bit) = position(number);
+    // SAFETY: `word` is within the bitmap.
+    unsafe { (*bitmap.cast::<Shared>().add(word)).load() & bit != 0 }
+}
+
+#[inline(always)]
+fn position(number: u64) -> (usize, u64) {
+    ((number >> 6) as usize & 15, 1 << (number & 63))
+}
+
+/// Everything but the hot path: finds slot and phase, and records the call.
+#[inline(never)]
+fn look_up(ctx: *mut c_void) -> u64 {
+    let ctx = BtfTracePointContext::new(ctx);
+    let generation = cache::generation();
+    let task = Task::current();
+    let registers = Registers(ctx.arg(0));
+    // SAFETY: user space removes a cgroup only by its own will; a reused element means a slot for a moment too long.
+    let Some(&index) = (unsafe { CGROUPS.get(task.cgroup_id()) }) else {
+        cache::store(Key::new(ctx.arg(0)), generation, cache::UNRECORDED);
+        return 0;
+    };
+    let Some(slot) = SLOTS.get_ptr_mut(index) else { return 0 };
+    let (abi, number) = kernel::abi(task, registers, ctx.arg(1));
+    match lineage::entrant(task, index, slot) {
+        None => {
+            cache::store(Key::new(ctx.arg(0)), generation, index);
+            record_application(slot, abi, number);
+        }
+        Some(entrant) => record_runtime(slot, entrant, abi, number, registers),
+    }
+    0
+}
+
+#[inline(always)]
+fn record_application(slot: *mut Slot, abi: u32, number: u64) {
+    if number >= u64::from(CALLS) {
+        shared!((*slot).unknown_numbers).increment();
+        return;
+    }
+    if abi as usize >= ABIS {
+        return;
+    }
+    // SAFETY: the map's value, and `abi` is in range.
+    let bitmap = unsafe { (&raw mut (*slot).application).cast::<Bitmap>().add(abi as usize) };
+    set(slot, bitmap, number);
+}
+
+#[inline(always)]
+fn record_runtime(slot: *mut Slot, entrant: &mut Entrant, abi: u32, number: u64, registers: Registers) {
+    if abi != ABI_NATIVE {
+        if entrant.stage() != stage::NONE {
+            shared!((*slot).foreign_runtime).increment();
+        }
+        return;
+    }
+    if entrant.passes_marker(number, registers) {
+        return;
+    }
+    if number >= u64::from(CALLS) {
+        if entrant.stage() != stage::NONE {
+            shared!((*slot).unknown_numbers).increment();
+        }
+        return;
+    }
+    let (word, bit) = position(number);
+    match entrant.stage() {
+        stage::NONE => {}
+        stage::ROOT => entrant.since_marker[word] |= bit,
+        // SAFETY: the map's value.
+        stage::PDEATHSIG => set(slot, unsafe { &raw mut (*slot).runtime[1] }, number),
+        // SAFETY: the map's value.
+        _ => set(slot, unsafe { &raw mut (*slot).runtime[2] }, number),
+    }
+}
+
+/// Sets a bit, and notes the time if it was not set.
+#[inline(always)]
+fn set(slot: *mut Slot, bitmap: *mut Bitmap, number: u64) {
+    let (word, bit) = position(number);
+    merge(slot, bitmap, word, bit);
+}
+
+/// Sets bits of a word, and notes the time if one of them was not set.
+#[inline(always)]
+pub fn merge(slot: *mut Slot, bitmap: *mut Bitmap, word: usize, bits: u64) {
+    // SAFETY: `bitmap` is a part of the map's value, and `word` within it.
+    let cell = unsafe { &*bitmap.cast::<Shared>().add(word) };
+    // Tested first: a write takes the cache line from every other CPU.
+    if bits & !cell.load() == 0 {
+        return;
+    }
+    cell.set(bits);
+    // SAFETY: a helper without preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    shared!((*slot).last_new).store(now);
+}

@@ -1,0 +1,94 @@
+//! New cgroups get a slot before any process can be in them; what a container makes below itself shares the
+//! container's.
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    macros::{btf_tracepoint, raw_tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext},
+};
+use gadgetd_ebpf_common::flag;
+
+use crate::{
+    atomic::shared,
+    cache,
+    kernel::{Cgroup, Task},
+    maps::{CGROUPS, ENROL_NEW, FREE, LOSSES, OWNERS, SLOTS},
+};
+
+/// A cgroup was made; nobody can see it yet.
+#[btf_tracepoint(function = "cgroup_mkdir")]
+pub fn mkdir(ctx: BtfTracePointContext) -> i32 {
+    let cgroup = Cgroup(ctx.arg(0));
+    if !cgroup.is_v2() {
+        return 0;
+    }
+    let enrol_new = ENROL_NEW.get(0).is_some_and(|on| *on != 0);
+    // SAFETY: copies are taken at once.
+    let above = unsafe { CGROUPS.get(cgroup.parent_id()) }.copied();
+    // SAFETY: as above.
+    let maker = unsafe { CGROUPS.get(Task::current().cgroup_id()) }.copied();
+    match above {
+        // By the container itself, or by the host, in something that was chosen to be recorded as a whole.
+        Some(index) if !enrol_new || maker == above => share(cgroup.id(), index),
+        _ if enrol_new => open(cgroup.id()),
+        _ => {}
+    }
+    0
+}
+
+#[inline(always)]
+fn share(id: u64, index: u32) {
+    if CGROUPS.insert(id, index, u64::from(BPF_NOEXIST)).is_err()
+        && let Some(slot) = SLOTS.get_ptr_mut(index)
+    {
+        shared!((*slot).lost_children).increment();
+    }
+}
+
+#[inline(always)]
+fn open(id: u64) {
+    if let Ok(Some(index)) = FREE.pop()
+        && let Some(owner) = OWNERS.get_ptr_mut(index)
+    {
+        // SAFETY: the map's value; nobody else knows the slot.
+        unsafe {
+            (*owner).flags = flag::FROM_START;
+            (*owner).cgroup = id;
+        }
+        if CGROUPS.insert(id, index, u64::from(BPF_NOEXIST)).is_ok() {
+            return;
+        }
+        // SAFETY: as above.
+        unsafe { (*owner).cgroup = 0 };
+        // It came from there, so there is room.
+        let _ = FREE.push(index, 0);
+    }
+    if let Some(losses) = LOSSES.get_ptr_mut(0) {
+        shared!((*losses).slots_exhausted).increment();
+    }
+}
+
+/// A cgroup was removed. Its owner's slot stays until user space has read it.
+#[btf_tracepoint(function = "cgroup_rmdir")]
+pub fn rmdir(ctx: BtfTracePointContext) -> i32 {
+    let cgroup = Cgroup(ctx.arg(0));
+    if !cgroup.is_v2() {
+        return 0;
+    }
+    let id = cgroup.id();
+    // SAFETY: a copy is taken at once.
+    if let Some(index) = unsafe { CGROUPS.get(id) }.copied()
+        && OWNERS.get(index).is_some_and(|owner| owner.cgroup != id)
+    {
+        // It is there: nobody else removes it while it is being removed.
+        let _ = CGROUPS.remove(id);
+    }
+    0
+}
+
+/// Not attached to anything: user space runs it after it changed which cgroup has which slot.
+#[raw_tracepoint]
+pub fn invalidate(_: RawTracePointContext) -> i32 {
+    cache::invalidate();
+    0
+}

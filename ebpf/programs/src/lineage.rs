@@ -1,0 +1,270 @@
+//! Is a task the container's application, or an OCI runtime that prepares the container?
+//!
+//! A task that enters a recorded cgroup from outside is an entrant, and so is everything it forks, until it calls
+//! `exec` there: what it starts is the application. Names are never looked at.
+
+use core::{ffi::c_void, ptr};
+
+use aya_ebpf::{
+    helpers::generated::bpf_probe_read_kernel_str, macros::btf_tracepoint, programs::BtfTracePointContext,
+};
+use gadgetd_ebpf_common::{Slot, WORDS, flag, stage};
+
+use crate::{
+    atomic::shared,
+    cache, calls,
+    kernel::{Binprm, Cgroup, KERNEL, Registers, Task, known},
+    maps::{CGROUPS, ENTRANTS, OWNERS, SLOTS},
+};
+
+/// A task of an OCI runtime, and how far it has come. Everything in `u64`s: values are copied whole.
+#[repr(C)]
+pub struct Entrant {
+    /// The cgroup that owns the slot of the container that it prepares.
+    cgroup: u64,
+    /// One of [`stage`].
+    stage: u64,
+    /// 1: it loaded a filter for every thread of its process.
+    filters_all_threads: u64,
+    /// Calls since the last marker, while at [`stage::ROOT`]. Whether they matter is known only when it execs: most
+    /// runtimes reach a tighter stage before.
+    pub since_marker: [u64; WORDS],
+}
+
+impl Entrant {
+    #[inline(always)]
+    pub fn stage(&self) -> u32 {
+        self.stage as u32
+    }
+
+    #[inline(always)]
+    fn forget_calls(&mut self) {
+        for word in &mut self.since_marker {
+            // SAFETY: a reference. (Volatile: a call of `memset` would be a loop.)
+            unsafe { ptr::write_volatile(word, 0) };
+        }
+    }
+
+    /// Looks whether a native call is a marker, and if so takes the step. A marker is itself made before what it marks, so it need not
+    /// be kept, unless the stage was reached before.
+    #[inline(always)]
+    pub fn passes_marker(&mut self, number: u64, registers: Registers) -> bool {
+        /// `linux/prctl.h`, `linux/seccomp.h`, `linux/keyctl.h`.
+        const PR_GET_PDEATHSIG: u32 = 2;
+        const PR_SET_SECCOMP: u32 = 22;
+        const SECCOMP_MODE_FILTER: u64 = 2;
+        const SECCOMP_SET_MODE_FILTER: u32 = 1;
+        const SECCOMP_FILTER_FLAG_TSYNC: u64 = 1;
+        const KEYCTL_JOIN_SESSION_KEYRING: u32 = 1;
+
+        let first = registers.argument::<0>() as u32;
+        let reached = if number == known(&KERNEL.markers.pivot_root)
+            || number == known(&KERNEL.markers.chroot)
+            || number == known(&KERNEL.markers.setns)
+        {
+            stage::ROOT
+        } else if number == known(&KERNEL.markers.keyctl)
+            && first == KEYCTL_JOIN_SESSION_KEYRING
+            && self.stage() == stage::ROOT
+        {
+            stage::ROOT
+        } else if number == known(&KERNEL.markers.prctl) && first == PR_GET_PDEATHSIG {
+            stage::PDEATHSIG
+        } else if number == known(&KERNEL.markers.prctl) && first == PR_SET_SECCOMP {
+            // libseccomp makes such calls without a program, to see what the kernel knows.
+            let loads = registers.argument::<1>() == SECCOMP_MODE_FILTER && registers.argument::<2>() != 0;
+            if loads { stage::FILTER } else { stage::NONE }
+        } else if number == known(&KERNEL.markers.seccomp)
+            && first == SECCOMP_SET_MODE_FILTER
+            && registers.argument::<2>() != 0
+        {
+            if registers.argument::<1>() & SECCOMP_FILTER_FLAG_TSYNC != 0 && self.stage() < stage::FILTER {
+                self.filters_all_threads = 1;
+            }
+            stage::FILTER
+        } else {
+            stage::NONE
+        };
+
+        if reached == stage::ROOT && self.stage() == stage::ROOT {
+            // Entered further: what came before is of no interest.
+            self.forget_calls();
+            return true;
+        }
+        if reached <= self.stage() {
+            return false;
+        }
+        self.stage = u64::from(reached);
+        true
+    }
+}
+
+/// The running task's entry as an entrant of a slot, if it is one.
+#[inline(always)]
+pub fn entrant(task: Task, index: u32, slot: *mut Slot) -> Option<&'static mut Entrant> {
+    let owner = OWNERS.get(index)?.cgroup;
+    if let Some(own) = ENTRANTS.get(task)
+        && own.cgroup == owner
+    {
+        if own.stage() < stage::FILTER && leader_filters_all(task, owner) {
+            own.stage = u64::from(stage::FILTER);
+        }
+        return Some(own);
+    }
+    // A move into the cgroup is reported for the leader only; its other threads came along.
+    let leader = ENTRANTS.get(task.leader())?;
+    if leader.cgroup != owner {
+        return None;
+    }
+    let stage = if leader.filters_all_threads == 0 { stage::NONE } else { stage::FILTER };
+    begin(task, owner, stage, slot)
+}
+
+#[inline(always)]
+fn leader_filters_all(task: Task, owner: u64) -> bool {
+    ENTRANTS
+        .get(task.leader())
+        .is_some_and(|leader| leader.cgroup == owner && leader.filters_all_threads != 0)
+}
+
+/// Makes a task an entrant.
+#[inline(always)]
+fn begin(task: Task, owner: u64, stage: u32, slot: *mut Slot) -> Option<&'static mut Entrant> {
+    let entrant = ENTRANTS.create(task, None);
+    match entrant {
+        Some(entrant) => {
+            entrant.cgroup = owner;
+            entrant.stage = u64::from(stage);
+            entrant.filters_all_threads = 0;
+            entrant.forget_calls();
+            Some(entrant)
+        }
+        None => {
+            shared!((*slot).lost_phases).increment();
+            None
+        }
+    }
+}
+
+/// The slot that a cgroup records into.
+#[inline(always)]
+fn slot_of(cgroup: u64) -> Option<u32> {
+    // SAFETY: a copy is taken at once.
+    unsafe { CGROUPS.get(cgroup) }.copied()
+}
+
+/// A task came into the slot's cgroups from outside.
+#[inline(always)]
+fn enter(task: Task, index: u32) {
+    let (Some(owner), Some(slot)) = (OWNERS.get(index), SLOTS.get_ptr_mut(index)) else { return };
+    if owner.flags & flag::ENTRY_APPLICATION == 0 {
+        begin(task, owner.cgroup, stage::NONE, slot);
+    }
+}
+
+/// A child inherits what its parent is; one that starts in another cgroup (`CLONE_INTO_CGROUP`) enters it.
+#[btf_tracepoint(function = "sched_process_fork")]
+pub fn fork(ctx: BtfTracePointContext) -> i32 {
+    let (parent, child) = (Task(ctx.arg(0)), Task(ctx.arg(1)));
+    cache::forget(child);
+    let cgroup = child.cgroup_id();
+    let Some(index) = slot_of(cgroup) else { return 0 };
+    let origin = parent.cgroup_id();
+    if origin != cgroup && slot_of(origin) != Some(index) {
+        enter(child, index);
+        return 0;
+    }
+    let Some(slot) = SLOTS.get_ptr_mut(index) else { return 0 };
+    let Some(entrant) = entrant(parent, index, slot) else { return 0 };
+    if ENTRANTS.create(child, Some(entrant)).is_none() {
+        shared!((*slot).lost_phases).increment();
+    }
+    0
+}
+
+/// What an entrant starts is the application.
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn exec(ctx: BtfTracePointContext) -> i32 {
+    let task = Task(ctx.arg(0));
+    let Some(entrant) = ENTRANTS.get(task) else { return 0 };
+    if entrant.stage() == stage::NONE && is_own_copy(Binprm(ctx.arg(2))) {
+        return 0;
+    }
+    if entrant.stage() == stage::ROOT
+        && let Some(index) = slot_of(task.cgroup_id())
+        && let (Some(owner), Some(slot)) = (OWNERS.get(index), SLOTS.get_ptr_mut(index))
+        && owner.cgroup == entrant.cgroup
+    {
+        for word in 0..WORDS {
+            // SAFETY: the map's value.
+            calls::merge(slot, unsafe { &raw mut (*slot).runtime[0] }, word, entrant.since_marker[word]);
+        }
+    }
+    ENTRANTS.delete(task);
+    0
+}
+
+/// Whether a runtime starts a copy of itself, through a descriptor or `/proc/self`, rather than a program by its
+/// name: runc does, before it has entered anything.
+#[inline(always)]
+fn is_own_copy(binprm: Binprm) -> bool {
+    let mut name = [0u8; 20];
+    let at: *mut c_void = name.as_mut_ptr().cast();
+    // SAFETY: the buffer has the length that is given.
+    if unsafe { bpf_probe_read_kernel_str(at, name.len() as u32, binprm.filename()) } < 0 {
+        return false;
+    }
+    if starts_with(&name, b"/dev/fd/") {
+        // `/dev/fd/3/program` is a program by its name, in an open folder.
+        return !name[8..].contains(&b'/');
+    }
+    starts_with(&name, b"/proc/self/") || starts_with(&name, b"/proc/thread-self/")
+}
+
+#[inline(always)]
+fn starts_with<const N: usize>(name: &[u8; 20], prefix: &[u8; N]) -> bool {
+    let mut different = 0;
+    for (a, b) in name.iter().zip(prefix) {
+        different |= a ^ b;
+    }
+    different == 0
+}
+
+/// A task was moved to another cgroup (with all its threads, if it leads them).
+#[btf_tracepoint(function = "cgroup_attach_task")]
+pub fn attach(ctx: BtfTracePointContext) -> i32 {
+    let (cgroup, task) = (Cgroup(ctx.arg(0)), Task(ctx.arg(2)));
+    if cgroup.is_v2() {
+        moved(task, slot_of(cgroup.id()));
+        // Last: what its threads look up from now on must find what was just stored.
+        cache::invalidate();
+    }
+    0
+}
+
+#[inline(always)]
+fn moved(task: Task, index: Option<u32>) {
+    let owner = index.and_then(|index| OWNERS.get(index)).map_or(0, |owner| owner.cgroup);
+    if let Some(entrant) = ENTRANTS.get(task) {
+        if entrant.cgroup == owner {
+            return;
+        }
+        ENTRANTS.delete(task);
+    }
+    if let Some(index) = index
+        && !is_inside(task, index)
+    {
+        enter(task, index);
+    }
+}
+
+/// Whether a task that was just moved to one of the slot's cgroups came from another one of them: the container
+/// moves its own processes about.
+#[inline(always)]
+fn is_inside(task: Task, index: u32) -> bool {
+    if cache::last_slot(task) == Some(index) {
+        return true;
+    }
+    let mover = Task::current();
+    mover != task && slot_of(mover.cgroup_id()) == Some(index)
+}

@@ -1,0 +1,108 @@
+//! What the program must know of the running kernel and machine, and what it needs of them.
+
+use std::{fs, path::Path};
+
+use gadgetd_core::Machine;
+use gadgetd_ebpf_common::{Kernel, MACHINE_AARCH64, MACHINE_X86_64, Markers, Offsets};
+use rustix::thread::{CapabilitySet, capabilities};
+use syscalls::{aarch64, x86_64};
+
+use crate::{
+    LoadError,
+    btf::{Btf, BtfError},
+    object::TRACEPOINTS,
+};
+
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// Checks the rights of this process. The kernel's own answer would be `EPERM`, whatever is missing.
+pub(crate) fn check_rights() -> Result<(), LoadError> {
+    let Ok(sets) = capabilities(None) else { return Ok(()) };
+    let has = |one| sets.effective.contains(one);
+    if has(CapabilitySet::SYS_ADMIN) {
+        return Ok(());
+    }
+    let needed = [(CapabilitySet::BPF, "CAP_BPF"), (CapabilitySet::PERFMON, "CAP_PERFMON")];
+    let missing: Vec<_> = needed.iter().filter(|(one, _)| !has(*one)).map(|(_, name)| *name).collect();
+    if missing.is_empty() { Ok(()) } else { Err(LoadError::Capabilities(missing)) }
+}
+
+/// Reads the kernel's BTF.
+pub(crate) fn inspect() -> Result<Kernel, LoadError> {
+    let path = Path::new(BTF);
+    let data = fs::read(path).map_err(|source| LoadError::NoBtf { path: path.into(), source })?;
+    let broken = |source: BtfError| LoadError::Btf { path: path.into(), source: source.into() };
+    let btf = Btf::parse(&data).map_err(broken)?;
+    for tracepoint in TRACEPOINTS {
+        if !btf.has_typedef(&format!("btf_trace_{tracepoint}")) {
+            return Err(LoadError::MissingTracepoint(tracepoint));
+        }
+    }
+    let machine = Machine::current();
+    Ok(Kernel {
+        machine: match machine {
+            Machine::X86_64 => MACHINE_X86_64,
+            Machine::Aarch64 => MACHINE_AARCH64,
+        },
+        offsets: offsets(machine, |structure, field| {
+            btf.offset(structure, field).map_err(|_| LoadError::MissingField { structure, field })
+        })?,
+        markers: markers(machine),
+    })
+}
+
+fn offsets(
+    machine: Machine,
+    at: impl Fn(&'static str, &'static str) -> Result<u64, LoadError>,
+) -> Result<Offsets, LoadError> {
+    Ok(Offsets {
+        task_cgroups: at("task_struct", "cgroups")?,
+        task_group_leader: at("task_struct", "group_leader")?,
+        task_status: match machine {
+            Machine::X86_64 => at("task_struct", "thread_info.status")?,
+            Machine::Aarch64 => 0,
+        },
+        css_set_dfl_cgrp: at("css_set", "dfl_cgrp")?,
+        cgroup_kn: at("cgroup", "kn")?,
+        cgroup_root: at("cgroup", "root")?,
+        cgroup_parent: at("cgroup", "self.parent")?,
+        css_cgroup: at("cgroup_subsys_state", "cgroup")?,
+        kernfs_id: at("kernfs_node", "id")?,
+        root_hierarchy_id: at("cgroup_root", "hierarchy_id")?,
+        binprm_filename: at("linux_binprm", "filename")?,
+    })
+}
+
+fn markers(machine: Machine) -> Markers {
+    macro_rules! numbers {
+        ($table:path) => {{
+            use $table as Sysno;
+            Markers {
+                pivot_root: Sysno::pivot_root as u64,
+                chroot: Sysno::chroot as u64,
+                setns: Sysno::setns as u64,
+                keyctl: Sysno::keyctl as u64,
+                prctl: Sysno::prctl as u64,
+                seccomp: Sysno::seccomp as u64,
+            }
+        }};
+    }
+    match machine {
+        Machine::X86_64 => numbers!(x86_64::Sysno),
+        Machine::Aarch64 => numbers!(aarch64::Sysno),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_field_is_named() {
+        let error = offsets(Machine::X86_64, |structure, field| {
+            if field == "dfl_cgrp" { Err(LoadError::MissingField { structure, field }) } else { Ok(8) }
+        });
+        let error = error.expect_err("the field is not there");
+        assert!(error.to_string().contains("struct css_set has no field dfl_cgrp"), "{error}");
+    }
+}

@@ -1,0 +1,298 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use aya::maps::MapError;
+use gadgetd_containers::Hierarchy;
+use gadgetd_core::{
+    Abi, CgroupId, Completeness, Enrolled, Entry, Loss, Phases, Recorded, Syscall, SyscallSource,
+};
+use gadgetd_ebpf_common::{Bitmap, Owner, Slot, flag, stage};
+use rustix::{
+    process::{Resource, Rlimit, setrlimit},
+    thread::{MembarrierCommand, membarrier},
+    time::{ClockId, clock_gettime},
+};
+
+use crate::{
+    LoadError, TracerError, kernel,
+    object::{Object, Shared},
+};
+
+/// How to load the tracer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TracerOptions {
+    /// How many containers can be recorded at once, 1 to [`TracerOptions::MAX_SLOTS`]. Each takes about 1.5 KiB of kernel
+    /// memory, all of it taken when the tracer is loaded.
+    pub slots: u32,
+}
+
+impl TracerOptions {
+    /// The most slots that there can be.
+    pub const MAX_SLOTS: u32 = 1 << 20;
+}
+
+impl Default for TracerOptions {
+    fn default() -> Self {
+        Self { slots: 8_192 }
+    }
+}
+
+/// The eBPF program, loaded. Dropping it takes the program out of the kernel.
+pub struct Tracer {
+    object: Object,
+    hierarchy: Hierarchy,
+    slots: u32,
+    /// Cgroups below an enrolled one that were there before, and could not be tied to it.
+    lost_children: BTreeMap<CgroupId, u64>,
+}
+
+impl Tracer {
+    /// Loads the eBPF program. Nothing is attached until something is enrolled.
+    pub fn load(options: &TracerOptions) -> Result<Self, LoadError> {
+        let slots = options.slots;
+        if !(1..=TracerOptions::MAX_SLOTS).contains(&slots) {
+            return Err(LoadError::Slots(slots));
+        }
+        kernel::check_rights()?;
+        let hierarchy = Hierarchy::find()?;
+        let kernel = kernel::inspect()?;
+        // Before 5.11 the memory of maps counts as locked memory. Not allowed to raise the limit: then maybe it
+        // is not needed either, and if it is, the error names the map.
+        let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
+        let mut object = Object::load(kernel, slots)?;
+        for index in 0..slots {
+            object.free.push(index, 0).map_err(|error| LoadError::Object(error.into()))?;
+        }
+        Ok(Self { object, hierarchy, slots, lost_children: BTreeMap::new() })
+    }
+
+    /// Whether the program is attached to the kernel: while something is enrolled, or new cgroups are to be.
+    pub fn is_attached(&self) -> bool {
+        self.object.is_attached()
+    }
+
+    /// The slot that a cgroup records into, and its owner.
+    fn slot_of(&self, cgroup: CgroupId) -> Result<Option<(u32, Owner)>, TracerError> {
+        let Some(index) = found(self.object.cgroups.get(&cgroup.0, 0).map(Some)).map_err(map("CGROUPS"))?
+        else {
+            return Ok(None);
+        };
+        let owner = self.object.owners.get(&index, 0).map_err(map("OWNERS"))?.0;
+        Ok(Some((index, owner)))
+    }
+
+    /// The slot that a cgroup owns.
+    fn owned(&self, cgroup: CgroupId) -> Result<(u32, Owner), TracerError> {
+        let slot = self.slot_of(cgroup)?;
+        slot.filter(|(_, owner)| owner.cgroup == cgroup.0).ok_or(TracerError::NotEnrolled(cgroup))
+    }
+
+    fn attach(&mut self) -> Result<(), TracerError> {
+        if self.is_attached() { Ok(()) } else { self.object.attach() }
+    }
+
+    /// Detaches the program if there is nothing for it to do.
+    fn detach_if_idle(&mut self) -> Result<(), TracerError> {
+        let enrol_new = self.object.enrol_new.get(&0, 0).map_err(map("ENROL_NEW"))? != 0;
+        if !enrol_new && self.object.cgroups.keys().next().is_none() {
+            self.object.detach();
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, cgroup: CgroupId, path: &str, flags: u64) -> Result<(), TracerError> {
+        // The slot of a cgroup above, which this one and those below it record into so far.
+        let before = self.slot_of(cgroup)?.map(|(index, _)| index);
+        let index = match self.object.free.pop(0) {
+            Ok(index) => index,
+            Err(MapError::ElementNotFound) => return Err(TracerError::SlotsExhausted(self.slots)),
+            Err(error) => return Err(map("FREE")(error)),
+        };
+        let owner = Owner { cgroup: cgroup.0, flags };
+        self.object.owners.set(index, Shared(owner), 0).map_err(map("OWNERS"))?;
+        if let Err(error) = self.object.cgroups.insert(cgroup.0, index, 0) {
+            self.give_back(index)?;
+            return Err(map("CGROUPS")(error));
+        }
+        self.object.invalidate()?;
+        self.tie(cgroup, path, index, before)
+    }
+
+    /// Ties the cgroups below one to its slot. What is made from now on the kernel side ties itself; the last look finds
+    /// nothing that was made in between.
+    fn tie(&mut self, top: CgroupId, path: &str, index: u32, before: Option<u32>) -> Result<(), TracerError> {
+        loop {
+            let mut tied = false;
+            for (_, cgroup) in self.hierarchy.tree(path) {
+                let now = self.slot_of(cgroup)?.map(|(index, _)| index);
+                if cgroup == top || now.is_some_and(|now| Some(now) != before) {
+                    continue;
+                }
+                if self.object.cgroups.insert(cgroup.0, index, 0).is_ok() {
+                    tied = true;
+                } else {
+                    *self.lost_children.entry(top).or_default() += 1;
+                }
+            }
+            if !tied {
+                return Ok(());
+            }
+            self.object.invalidate()?;
+        }
+    }
+
+    /// Takes a slot's cgroups away from it, waits until no program can be using it, and clears it.
+    fn close(&mut self, index: u32) -> Result<(), TracerError> {
+        loop {
+            // A child cgroup that is being made at this moment may be tied once more.
+            let tied: Vec<u64> =
+                self.object.cgroups.iter().flatten().filter(|(_, i)| *i == index).map(|(id, _)| id).collect();
+            if tied.is_empty() {
+                break;
+            }
+            for id in tied {
+                found(self.object.cgroups.remove(&id).map(Some)).map_err(map("CGROUPS"))?;
+            }
+        }
+        self.object.invalidate()?;
+        // Programs can't be preempted, so when every CPU has been through the scheduler, all that began before
+        // the two lines above have ended.
+        membarrier(MembarrierCommand::Global).map_err(|error| TracerError::Wait(error.into()))?;
+        self.object.slots.set(index, Shared(Slot::EMPTY), 0).map_err(map("SLOTS"))?;
+        self.give_back(index)
+    }
+
+    fn give_back(&mut self, index: u32) -> Result<(), TracerError> {
+        self.object.owners.set(index, Shared(Owner::default()), 0).map_err(map("OWNERS"))?;
+        self.object.free.push(index, 0).map_err(map("FREE"))
+    }
+
+    fn losses(&self, cgroup: CgroupId, slot: &Slot) -> Result<Vec<Loss>, TracerError> {
+        let common = self.object.losses.get(&0, 0).map_err(map("LOSSES"))?.0;
+        let children = slot.lost_children + self.lost_children.get(&cgroup).copied().unwrap_or_default();
+        let all = [
+            (slot.unknown_numbers, Loss::UnknownNumbers as fn(u64) -> Loss),
+            (slot.foreign_runtime, Loss::ForeignRuntimeCalls),
+            (common.slots_exhausted, Loss::SlotsExhausted),
+            (children, Loss::ChildCgroups),
+            (slot.lost_phases, Loss::Phases),
+            (self.object.missed()?, Loss::MissedEvents),
+        ];
+        Ok(all.into_iter().filter(|(count, _)| *count != 0).map(|(count, loss)| loss(count)).collect())
+    }
+}
+
+impl SyscallSource for Tracer {
+    type Error = TracerError;
+
+    fn enrol(&mut self, cgroup: CgroupId, entry: Entry) -> Result<(), TracerError> {
+        let application = match entry {
+            Entry::Runtime => 0,
+            Entry::Application => flag::ENTRY_APPLICATION,
+        };
+        match self.owned(cgroup) {
+            Ok((index, mut owner)) => {
+                owner.flags = owner.flags & !flag::ENTRY_APPLICATION | application;
+                return self.object.owners.set(index, Shared(owner), 0).map_err(map("OWNERS"));
+            }
+            Err(TracerError::NotEnrolled(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let all = self.hierarchy.tree("/");
+        let (path, _) = all.iter().find(|(_, id)| *id == cgroup).ok_or(TracerError::NoCgroup(cgroup))?;
+        // First of all: a child cgroup that is made while this runs must not go unseen.
+        self.attach()?;
+        let opened = self.open(cgroup, path, application);
+        if opened.is_err() {
+            self.detach_if_idle()?;
+        }
+        opened
+    }
+
+    fn enrol_new(&mut self, on: bool) -> Result<(), TracerError> {
+        if on {
+            self.attach()?;
+        }
+        self.object.enrol_new.set(0, u64::from(on), 0).map_err(map("ENROL_NEW"))?;
+        if on { Ok(()) } else { self.detach_if_idle() }
+    }
+
+    fn enrolled(&self) -> Result<Vec<Enrolled>, TracerError> {
+        let mut enrolled = BTreeMap::new();
+        for entry in self.object.cgroups.iter() {
+            let (id, index) = entry.map_err(map("CGROUPS"))?;
+            let owner = self.object.owners.get(&index, 0).map_err(map("OWNERS"))?.0;
+            if owner.cgroup == id {
+                let from_start = owner.flags & flag::FROM_START != 0;
+                enrolled.insert(id, Enrolled { cgroup: CgroupId(id), from_start });
+            }
+        }
+        Ok(enrolled.into_values().collect())
+    }
+
+    fn read(&self, cgroup: CgroupId) -> Result<Recorded, TracerError> {
+        let (index, owner) = self.owned(cgroup)?;
+        let slot = self.object.slots.get(&index, 0).map_err(map("SLOTS"))?.0;
+        Ok(Recorded {
+            syscalls: syscalls(&slot),
+            completeness: Completeness {
+                losses: self.losses(cgroup, &slot)?,
+                from_start: owner.flags & flag::FROM_START != 0,
+            },
+            since_new: since(slot.last_new),
+        })
+    }
+
+    fn release(&mut self, cgroup: CgroupId) -> Result<(), TracerError> {
+        let (index, _) = self.owned(cgroup)?;
+        self.close(index)?;
+        self.lost_children.remove(&cgroup);
+        self.detach_if_idle()
+    }
+}
+
+/// The calls of a slot, by ABI and number.
+fn syscalls(slot: &Slot) -> Vec<Syscall> {
+    let runtime = under_filter(slot);
+    let mut calls = Vec::new();
+    for (abi, application) in Abi::ALL.into_iter().zip(&slot.application) {
+        let runtime = if abi == Abi::Native { &runtime } else { &Bitmap::default() };
+        for number in 0..gadgetd_ebpf_common::CALLS {
+            let phases = Phases { runtime: has(runtime, number), application: has(application, number) };
+            if phases.runtime || phases.application {
+                calls.push(Syscall { abi, number, phases });
+            }
+        }
+    }
+    calls
+}
+
+/// What a filter would have to allow for the OCI runtime to start the container, and sessions in it.
+fn under_filter(slot: &Slot) -> Bitmap {
+    let [root, pdeathsig, filter] = &slot.runtime;
+    const { assert!(stage::ROOT == 1 && stage::PDEATHSIG == 2 && stage::FILTER == 3) };
+    // Where a filter was loaded, what ran under it is known exactly. Else runc's marker gives a little too much.
+    let tightest = if filter.iter().any(|word| *word != 0) { filter } else { pdeathsig };
+    std::array::from_fn(|word| root[word] | tightest[word])
+}
+
+fn has(bitmap: &Bitmap, number: u32) -> bool {
+    bitmap[number as usize / 64] & (1 << (number % 64)) != 0
+}
+
+/// The time since an instant of the kernel side's clock; `None` if there was none.
+fn since(instant: u64) -> Option<Duration> {
+    let now = Duration::try_from(clock_gettime(ClockId::Monotonic)).ok()?;
+    (instant != 0).then(|| now.saturating_sub(Duration::from_nanos(instant)))
+}
+
+/// An element that is not there is no error.
+fn found<T>(result: Result<Option<T>, MapError>) -> Result<Option<T>, MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(None),
+        other => other,
+    }
+}
+
+fn map(name: &'static str) -> impl FnOnce(MapError) -> TracerError {
+    move |source| TracerError::Map { name, source }
+}

@@ -1,0 +1,583 @@
+//! The real program in the real kernel: who is recorded, as what, and where. Needs root.
+#![allow(unsafe_code, reason = "forks children that make exactly the calls they are told to")]
+
+mod support;
+
+use std::{fs, os::unix::fs::MetadataExt, process::Command};
+
+use gadgetd_core::{Abi, CgroupId, Entry, Loss, Machine, SyscallSource};
+use gadgetd_tracer::{Tracer, TracerError};
+use support::{Cgroup, Child, Loader, application, call, load, runtime, set};
+
+#[test]
+fn everything_from_the_first_call_to_the_last_is_recorded() {
+    let Some(mut tracer) = load(16) else { return };
+    let cgroup = Cgroup::new();
+    tracer.enrol(cgroup.id(), Entry::Application).expect("a cgroup that exists");
+    assert!(tracer.read(cgroup.id()).expect("enrolled").since_new.is_none());
+
+    Child::into(&cgroup, || {
+        call(libc::SYS_getppid);
+        call(libc::SYS_getuid);
+    })
+    .succeeds();
+
+    let recorded = tracer.read(cgroup.id()).expect("enrolled");
+    assert_eq!(application(&recorded), set(["getppid", "getuid", "exit_group"]));
+    assert_eq!(runtime(&recorded), set([]));
+    assert!(recorded.completeness.is_complete(), "{:?}", recorded.completeness);
+    assert!(!recorded.completeness.from_start, "the cgroup was there before");
+    assert!(recorded.since_new.expect("there were calls").as_secs() < 60);
+}
+
+#[test]
+fn nothing_of_another_cgroup_is_recorded() {
+    let Some(mut tracer) = load(16) else { return };
+    let (ours, other) = (Cgroup::new(), Cgroup::new());
+    tracer.enrol(ours.id(), Entry::Application).expect("a cgroup that exists");
+    Child::into(&other, || call(libc::SYS_getsid)).succeeds();
+    Child::into(&ours, || call(libc::SYS_getuid)).succeeds();
+    assert_eq!(application(&tracer.read(ours.id()).expect("enrolled")), set(["getuid", "exit_group"]));
+    assert!(matches!(tracer.read(other.id()), Err(TracerError::NotEnrolled(id)) if id == other.id()));
+}
+
+#[test]
+fn a_process_is_recorded_while_it_is_in_the_cgroup_and_only_then() {
+    let Some(mut tracer) = load(16) else { return };
+    let (ours, other) = (Cgroup::new(), Cgroup::new());
+    tracer.enrol(ours.id(), Entry::Application).expect("a cgroup that exists");
+    let (into, out_of) = (ours.entrance(), other.entrance());
+    Child::into(&other, || {
+        call(libc::SYS_getpid);
+        support::enter(&into);
+        call(libc::SYS_getuid);
+        support::enter(&out_of);
+        call(libc::SYS_getgid);
+    })
+    .succeeds();
+    // The write that takes it out is made inside, the one that takes it in is not.
+    assert_eq!(application(&tracer.read(ours.id()).expect("enrolled")), set(["getuid", "write"]));
+}
+
+#[test]
+fn a_running_process_is_recorded_from_enrolment_on() {
+    let Some(mut tracer) = load(16) else { return };
+    let cgroup = Cgroup::new();
+    // Its calls are known as nobody's before.
+    let other = Cgroup::new();
+    tracer.enrol(other.id(), Entry::Application).expect("a cgroup that exists");
+    let child = Child::into(&cgroup, || {
+        for number in [libc::SYS_getuid, libc::SYS_getgid] {
+            call(number);
+            support::wait_for_parent();
+        }
+    });
+    child.until_it_waits();
+    tracer.enrol(cgroup.id(), Entry::Runtime).expect("a cgroup that exists");
+    child.go_on();
+    child.until_it_waits();
+    child.go_on();
+    child.succeeds();
+    let recorded = tracer.read(cgroup.id()).expect("enrolled");
+    assert_eq!(application(&recorded), set(["getgid", "write", "read", "exit_group"]));
+    assert_eq!(runtime(&recorded), set([]), "it was there already: it is no runtime that enters");
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn each_abi_has_its_own_numbers() {
+    let Some(mut tracer) = load(16) else { return };
+    let cgroup = Cgroup::new();
+    tracer.enrol(cgroup.id(), Entry::Application).expect("a cgroup that exists");
+    Child::into(&cgroup, || {
+        // 20 is `writev` natively, and `getpid` for i386. Code and stack segment are those of a 64-bit program.
+        // SAFETY: the call takes no arguments.
+        unsafe { std::arch::asm!("int 0x80", inout("eax") 20 => _, out("r8") _, out("r9") _, out("r10") _, out("r11") _) };
+        // Not built into most kernels: the call fails, and has been made all the same.
+        call(0x4000_0000 + libc::SYS_getuid);
+        call(0x4000_0000 + 520);
+        call(libc::SYS_getgid);
+    })
+    .succeeds();
+    let recorded = tracer.read(cgroup.id()).expect("enrolled");
+    let of = |abi| {
+        let calls = recorded.syscalls.iter().filter(move |c| c.abi == abi);
+        calls
+            .map(|c| c.name(Machine::X86_64).expect("a known call"))
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(of(Abi::Native), set(["getgid", "exit_group"]));
+    assert_eq!(of(Abi::Compat), set(["getpid"]));
+    assert_eq!(of(Abi::X32), set(["getuid", "execve"]));
+    assert!(recorded.completeness.is_complete(), "{:?}", recorded.completeness);
+}
+
+/// What a program could do to be taken for a 64-bit one: registers as the `syscall` instruction leaves them.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_32_bit_call_can_not_be_disguised() {
+    let Some(mut tracer) = load(16) else { return };
+    let cgroup = Cgroup::new();
+    tracer.enrol(cgroup.id(), Entry::Application).expect("a cgroup that exists");
+    Child::into(&cgroup, || {
+        call(libc::SYS_writev);
+        call(libc::SYS_writev);
+        // SAFETY: the call takes no arguments.
+        unsafe {
+            std::arch::asm!(
+                "pushfq", "pop r11", "lea rcx, [rip + 2f]", "int 0x80", "2:",
+                inout("eax") 20 => _, out("rcx") _, out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+            );
+        }
+    })
+    .succeeds();
+    let recorded = tracer.read(cgroup.id()).expect("enrolled");
+    let compat: Vec<_> = recorded.syscalls.iter().filter(|c| c.abi == Abi::Compat).collect();
+    assert_eq!(compat.len(), 1, "{compat:?}");
+    assert_eq!(compat[0].name(Machine::X86_64), Some("getpid"));
+}
+
+#[test]
+fn unknown_numbers_are_counted() {
+    let Some(mut tracer) = load(16) else { return };
+    let cgroup = Cgroup::new();
+    tracer.enrol(cgroup.id(), Entry::Application).expect("a cgroup that exists");
+    Child::into(&cgroup, || {
+        for number in [1024, 5000, 0x3fff_ffff, -1] {
+            call(number);
+        }
+        call(1023);
+    })
+    .succeeds();
+    let recorded = tracer.read(cgroup.id()).expect("enrolled");
+    let numbers: Vec<_> = recorded.syscalls.iter().map(|c| c.number).collect();
+    assert_eq!(recorded.completeness.losses, [Loss::UnknownNumbers(4)], "{numbers:?}");
+    assert!(numbers.contains(&1023));
+}
+
+#[test]
+fn cgroups_that_the_container_makes_belong_to_it() {
+    let Some(mut tracer) = load(16) else { return };
+    let cgroup = Cgroup::new();
+    tracer.enrol(cgroup.id(), Entry::Application).expect("a cgroup that exists");
+    tracer.enrol_new(true).expect("room");
+    let below = cgroup.path().join("below");
+    Child::into(&cgroup, || {
+        fs::create_dir(&below).expect("a new cgroup");
+        fs::write(below.join("cgroup.procs"), "0").expect("a move");
+        call(libc::SYS_getppid);
+    })
+    .succeeds();
+    let id = CgroupId(fs::metadata(&below).expect("made by the child").ino());
+    let enrolled = tracer.enrolled().expect("readable");
+    assert!(enrolled.iter().all(|e| e.cgroup != id), "it has no slot of its own");
+    let calls = application(&tracer.read(cgroup.id()).expect("enrolled"));
+    assert!(calls.is_superset(&set(["mkdir", "getppid", "exit_group"])), "{calls:?}");
+
+    tracer.enrol_new(false).expect("detachable");
+    fs::remove_dir(&below).expect("an empty cgroup");
+    tracer.release(cgroup.id()).expect("enrolled");
+    assert!(!tracer.is_attached());
+}
+
+#[test]
+fn cgroups_below_belong_to_it_whoever_makes_them_and_when() {
+    let Some(mut tracer) = load(16) else { return };
+    let cgroup = Cgroup::new();
+    let before = cgroup.below("before");
+    let deeper = before.below("deeper");
+    tracer.enrol(cgroup.id(), Entry::Application).expect("a cgroup that exists");
+    let after = cgroup.below("after");
+    Child::into(&deeper, || call(libc::SYS_getuid)).succeeds();
+    Child::into(&after, || call(libc::SYS_getgid)).succeeds();
+    assert_eq!(
+        application(&tracer.read(cgroup.id()).expect("enrolled")),
+        set(["getuid", "getgid", "exit_group"])
+    );
+
+    // One of them gets a slot of its own, and takes with it what is below.
+    tracer.enrol(before.id(), Entry::Application).expect("a cgroup that exists");
+    Child::into(&deeper, || call(libc::SYS_getsid)).succeeds();
+    assert_eq!(application(&tracer.read(before.id()).expect("enrolled")), set(["getsid", "exit_group"]));
+    assert!(!application(&tracer.read(cgroup.id()).expect("enrolled")).contains("getsid"));
+}
+
+#[test]
+fn what_prepares_the_container_is_not_the_application() {
+    let Some(mut tracer) = load(16) else { return };
+    let cgroup = Cgroup::new();
+    tracer.enrol(cgroup.id(), Entry::Runtime).expect("a cgroup that exists");
+    Child::into(&cgroup, || {
+        call(libc::SYS_getsid);
+        support::fork_and_wait(|| call(libc::SYS_getsid));
+        support::exec(c"/bin/true");
+    })
+    .succeeds();
+    let recorded = tracer.read(cgroup.id()).expect("enrolled");
+    let calls = application(&recorded);
+    assert!(calls.contains("exit_group") && calls.contains("mmap"), "the program's calls: {calls:?}");
+    assert!(!calls.contains("getsid") && !calls.contains("execve"), "{calls:?}");
+    assert_eq!(runtime(&recorded), set([]), "no marker was passed");
+}
+
+#[test]
+fn what_the_application_starts_is_the_application() {
+    let Some(mut tracer) = load(16) else { return };
+    let cgroup = Cgroup::new();
+    tracer.enrol(cgroup.id(), Entry::Runtime).expect("a cgroup that exists");
+    let script = c"/bin/sh -c '/bin/true; /bin/true'; kill -0 $$";
+    Child::into(&cgroup, || support::exec_with([c"/bin/sh", c"-c", script])).succeeds();
+    let recorded = tracer.read(cgroup.id()).expect("enrolled");
+    let calls = application(&recorded);
+    assert!(calls.is_superset(&set(["execve", "kill", "exit_group"])), "{calls:?}");
+}
+
+/// The calls of a runtime that passes these markers, with one telling call after each.
+fn prepare(root: bool, pdeathsig: bool, filter: bool) -> impl FnOnce() {
+    move || {
+        call(libc::SYS_getsid);
+        if root {
+            support::chroot();
+            call(libc::SYS_getpid);
+        }
+        if pdeathsig {
+            support::pdeathsig();
+            call(libc::SYS_getuid);
+        }
+        support::probe_seccomp();
+        if filter {
+            support::load_filter(Loader::Prctl);
+            call(libc::SYS_getgid);
+        }
+        support::exec(c"/bin/true");
+    }
+}
+
+#[test]
+fn of_the_runtime_only_what_a_filter_must_allow_is_kept() {
+    let Some(mut tracer) = load(16) else { return };
+    let cases = [
+        ((true, true, true), set(["getgid", "execve"])),
+        ((true, false, true), set(["getgid", "execve"])),
+        ((true, true, false), set(["getuid", "seccomp", "prctl", "execve"])),
+        ((true, false, false), set(["getpid", "seccomp", "prctl", "execve"])),
+        ((false, false, false), set([])),
+    ];
+    for ((root, pdeathsig, filter), kept) in cases {
+        let cgroup = Cgroup::new();
+        tracer.enrol(cgroup.id(), Entry::Runtime).expect("a cgroup that exists");
+        Child::into(&cgroup, prepare(root, pdeathsig, filter)).succeeds();
+        let recorded = tracer.read(cgroup.id()).expect("enrolled");
+        assert_eq!(runtime(&recorded), kept, "root {root}, pdeathsig {pdeathsig}, filter {filter}");
+        let calls = application(&recorded);
+        assert!(!calls.contains("execve") && calls.contains("exit_group"), "{calls:?}");
+        tracer.release(cgroup.id()).expect("enrolled");
+    }
+}
+
+#[test]
+fn a_session_adds_what_it_needs() {
+    let Some(mut tracer) = load(16) else { return };
+    let cgroup = Cgroup::new();
+    tracer.enrol(cgroup.id(), Entry::Runtime).expect("a cgroup that exists");
+    Child::into(&cgroup, prepare(true, true, false)).succeeds();
+    // runc in an `exec` session makes no PDEATHSIG call: what it does after its last marker counts.
+    Child::into(&cgroup, || {
+        support::chroot();
+        call(libc::SYS_getsid);
+        support::join_keyring();
+        call(libc::SYS_getgid);
+        support::exec(c"/bin/true");
+    })
+    .succeeds();
+    // One that fails on its way needs nothing.
+    Child::into(&cgroup, || {
+        support::chroot();
+        call(libc::SYS_getpgrp);
+    })
+    .succeeds();
+    let recorded = tracer.read(cgroup.id()).expect("enrolled");
+    assert_eq!(runtime(&recorded), set(["getuid", "seccomp", "prctl", "getgid", "execve"]));
+}
+
+#[test]
+fn only_threads_under_the_filter_count() {
+    let Some(mut tracer) = load(16) else { return };
+    let cgroup = Cgroup::new();
+    tracer.enrol(cgroup.id(), Entry::Runtime).expect("a cgroup that exists");
+    Child::into(&cgroup, || {
+        support::chroot();
+        // Two children that were there before the filter, and one that came after.
+        support::fork_and_wait(|| call(libc::SYS_getsid));
+        support::load_filter(Loader::Seccomp);
+        support::fork_and_wait(|| call(libc::SYS_getgid));
+        support::exec(c"/bin/true");
+    })
+    .succeeds();
+    let kept = runtime(&tracer.read(cgroup.id()).expect("enrolled"));
+    assert!(kept.contains("getgid") && kept.contains("execve"), "{kept:?}");
+    assert!(!kept.contains("getsid") && !kept.contains("chroot"), "{kept:?}");
+}
+
+#[test]
+fn a_runtime_that_starts_its_own_copy_is_still_the_runtime() {
+    let Some(mut tracer) = load(16) else { return };
+    let cgroup = Cgroup::new();
+    tracer.enrol(cgroup.id(), Entry::Runtime).expect("a cgroup that exists");
+    Child::into(&cgroup, || support::exec_descriptor(c"/bin/true")).succeeds();
+    let recorded = tracer.read(cgroup.id()).expect("enrolled");
+    assert_eq!(application(&recorded), set([]), "/bin/true stood for the runtime's copy");
+
+    // After a marker it is a program like any other.
+    Child::into(&cgroup, || {
+        support::chroot();
+        support::exec_descriptor(c"/bin/true");
+    })
+    .succeeds();
+    let calls = application(&tracer.read(cgroup.id()).expect("enrolled"));
+    assert!(calls.contains("exit_group"), "{calls:?}");
+}
+
+#[test]
+fn threads_come_along_when_their_process_is_moved() {
+    let Some(mut tracer) = load(16) else { return };
+    let cgroup = Cgroup::new();
+    tracer.enrol(cgroup.id(), Entry::Runtime).expect("a cgroup that exists");
+    // Threads that do nothing but ask for their session, until they are gone with the exec.
+    let script = "import os, threading, time, sys
+def ask():
+    while True: os.getsid(0)
+for _ in range(3): threading.Thread(target=ask, daemon=True).start()
+for _ in range(1000): os.getsid(0)
+open(sys.argv[1], 'w').write('0')
+for _ in range(1000): os.getsid(0)
+os.execv('/bin/true', ['true'])";
+    let procs = cgroup.path().join("cgroup.procs");
+    let status =
+        Command::new("python3").args(["-c", script]).arg(procs).status().expect("python3 is installed");
+    assert!(status.success());
+    let recorded = tracer.read(cgroup.id()).expect("enrolled");
+    let calls = application(&recorded);
+    assert!(calls.contains("exit_group"), "{calls:?}");
+    assert!(!calls.contains("getsid"), "its threads are the runtime, too: {calls:?}");
+    assert!(recorded.completeness.is_complete(), "{:?}", recorded.completeness);
+}
+
+#[test]
+fn a_process_can_start_in_the_cgroup() {
+    let Some(mut tracer) = load(16) else { return };
+    for (entry, kept) in [(Entry::Application, true), (Entry::Runtime, false)] {
+        let cgroup = Cgroup::new();
+        tracer.enrol(cgroup.id(), entry).expect("a cgroup that exists");
+        Child::cloned_into(&cgroup, || {
+            call(libc::SYS_getsid);
+            support::exec(c"/bin/true");
+        })
+        .succeeds();
+        let calls = application(&tracer.read(cgroup.id()).expect("enrolled"));
+        assert_eq!(calls.contains("getsid"), kept, "{entry:?}: {calls:?}");
+        assert!(calls.contains("exit_group"), "{entry:?}: {calls:?}");
+    }
+}
+
+#[test]
+fn new_cgroups_get_slots_until_there_are_none() {
+    let Some(mut tracer) = load(2) else { return };
+    let first = Cgroup::new();
+    tracer.enrol(first.id(), Entry::Application).expect("a cgroup that exists");
+    tracer.enrol_new(true).expect("attachable");
+    // One more fits (if nothing else on this machine makes a cgroup at this moment).
+    let more: Vec<_> = (0..3).map(|_| Cgroup::new()).collect();
+    let enrolled = tracer.enrolled().expect("readable");
+    assert_eq!(enrolled.len(), 2, "{enrolled:?}");
+    assert!(enrolled.iter().any(|e| e.cgroup == first.id() && !e.from_start));
+    assert!(enrolled.iter().any(|e| e.from_start));
+    let recorded = tracer.read(first.id()).expect("enrolled");
+    let [Loss::SlotsExhausted(lost)] = recorded.completeness.losses[..] else {
+        panic!("{:?}", recorded.completeness)
+    };
+    assert!(lost >= 2, "{lost}");
+    let refused = more.iter().find(|c| enrolled.iter().all(|e| e.cgroup != c.id())).expect("two are refused");
+    assert!(matches!(tracer.enrol(refused.id(), Entry::Runtime), Err(TracerError::SlotsExhausted(2))));
+}
+
+#[test]
+fn a_released_slot_is_empty_when_it_is_used_again() {
+    let Some(mut tracer) = load(1) else { return };
+    for (number, name) in
+        [(libc::SYS_getuid, "getuid"), (libc::SYS_getgid, "getgid"), (libc::SYS_getpid, "getpid")]
+    {
+        let cgroup = Cgroup::new();
+        tracer.enrol(cgroup.id(), Entry::Application).expect("a slot that is free again");
+        Child::into(&cgroup, || call(number)).succeeds();
+        let recorded = tracer.read(cgroup.id()).expect("enrolled");
+        assert_eq!(application(&recorded), set([name, "exit_group"]));
+        assert!(recorded.completeness.is_complete());
+        tracer.release(cgroup.id()).expect("enrolled");
+        assert!(matches!(tracer.read(cgroup.id()), Err(TracerError::NotEnrolled(_))));
+        assert!(matches!(tracer.release(cgroup.id()), Err(TracerError::NotEnrolled(_))));
+    }
+}
+
+#[test]
+fn reading_changes_nothing_and_outlives_the_cgroup() {
+    let Some(mut tracer) = load(16) else { return };
+    let cgroup = Cgroup::new();
+    let id = cgroup.id();
+    tracer.enrol(id, Entry::Application).expect("a cgroup that exists");
+    Child::into(&cgroup, || call(libc::SYS_getuid)).succeeds();
+    drop(cgroup);
+    let reads = [(); 2].map(|()| tracer.read(id).expect("still enrolled"));
+    assert_eq!(reads[0].syscalls, reads[1].syscalls);
+    assert_eq!(application(&reads[1]), set(["getuid", "exit_group"]));
+    assert_eq!(tracer.enrolled().expect("readable").len(), 1);
+}
+
+#[test]
+fn enrolling_twice_keeps_what_was_recorded() {
+    let Some(mut tracer) = load(16) else { return };
+    let cgroup = Cgroup::new();
+    tracer.enrol(cgroup.id(), Entry::Runtime).expect("a cgroup that exists");
+    Child::into(&cgroup, || call(libc::SYS_getuid)).succeeds();
+    assert_eq!(application(&tracer.read(cgroup.id()).expect("enrolled")), set([]));
+    tracer.enrol(cgroup.id(), Entry::Application).expect("a cgroup that is enrolled");
+    Child::into(&cgroup, || call(libc::SYS_getgid)).succeeds();
+    tracer.enrol(cgroup.id(), Entry::Runtime).expect("a cgroup that is enrolled");
+    Child::into(&cgroup, || call(libc::SYS_getpid)).succeeds();
+    assert_eq!(application(&tracer.read(cgroup.id()).expect("enrolled")), set(["getgid", "exit_group"]));
+    assert_eq!(tracer.enrolled().expect("readable").len(), 1);
+}
+
+#[test]
+fn nothing_is_attached_while_nothing_is_recorded() {
+    let Some(mut tracer) = load(16) else { return };
+    let attached = |tracer: &Tracer| {
+        let links = support::links();
+        assert_eq!(tracer.is_attached(), links != 0);
+        links
+    };
+    assert_eq!(attached(&tracer), 0, "loaded");
+    let (one, other) = (Cgroup::new(), Cgroup::new());
+    tracer.enrol(one.id(), Entry::Runtime).expect("a cgroup that exists");
+    assert_eq!(attached(&tracer), 6, "one enrolled");
+    tracer.enrol(other.id(), Entry::Runtime).expect("a cgroup that exists");
+    tracer.release(one.id()).expect("enrolled");
+    assert_eq!(attached(&tracer), 6, "one of two released");
+    tracer.release(other.id()).expect("enrolled");
+    assert_eq!(attached(&tracer), 0, "both released");
+    tracer.enrol_new(true).expect("attachable");
+    assert_eq!(attached(&tracer), 6, "waiting for new ones");
+    tracer.enrol_new(false).expect("detachable");
+    for enrolled in tracer.enrolled().expect("readable") {
+        tracer.release(enrolled.cgroup).expect("enrolled");
+    }
+    assert_eq!(attached(&tracer), 0, "no longer");
+    assert!(matches!(tracer.enrol(CgroupId(u64::MAX), Entry::Runtime), Err(TracerError::NoCgroup(_))));
+    assert_eq!(attached(&tracer), 0, "nothing to record");
+}
+
+#[test]
+fn five_hundred_short_lives_at_once() {
+    let Some(mut tracer) = load(1_024) else { return };
+    tracer.enrol_new(true).expect("attachable");
+    let cgroups: Vec<_> = (0..500).map(|_| Cgroup::new()).collect();
+    let children: Vec<_> = cgroups
+        .iter()
+        .map(|cgroup| {
+            Child::into(cgroup, || {
+                support::chroot();
+                support::load_filter(Loader::Seccomp);
+                support::exec(c"/bin/true");
+            })
+        })
+        .collect();
+    children.into_iter().for_each(Child::succeeds);
+    let expected = {
+        let recorded = tracer.read(cgroups[0].id()).expect("enrolled when it was made");
+        application(&recorded)
+    };
+    assert!(expected.contains("exit_group"), "{expected:?}");
+    for cgroup in &cgroups {
+        let recorded = tracer.read(cgroup.id()).expect("enrolled when it was made");
+        assert_eq!(application(&recorded), expected);
+        assert_eq!(runtime(&recorded), set(["execve"]));
+        assert!(recorded.completeness.is_complete() && recorded.completeness.from_start);
+    }
+}
+
+/// A thread's stack is used again by the next one: what was known of the first must not be believed of the other.
+#[test]
+fn a_new_process_is_not_taken_for_one_that_died() {
+    let Some(mut tracer) = load(16) else { return };
+    let (ours, other) = (Cgroup::new(), Cgroup::new());
+    tracer.enrol(ours.id(), Entry::Application).expect("a cgroup that exists");
+    for _ in 0..200 {
+        Child::into(&ours, || call(libc::SYS_getuid)).succeeds();
+        Child::into(&other, || support::fork_and_wait(|| call(libc::SYS_getsid))).succeeds();
+        Child::cloned_into(&other, || call(libc::SYS_getsid)).succeeds();
+        Child::cloned_into(&ours, || call(libc::SYS_getgid)).succeeds();
+    }
+    assert_eq!(
+        application(&tracer.read(ours.id()).expect("enrolled")),
+        set(["getuid", "getgid", "exit_group"]),
+    );
+}
+
+#[test]
+fn vfork_and_a_signal_handler_are_followed() {
+    let Some(mut tracer) = load(16) else { return };
+    let cgroup = Cgroup::new();
+    tracer.enrol(cgroup.id(), Entry::Application).expect("a cgroup that exists");
+    Child::into(&cgroup, || {
+        extern "C" fn handler(_: libc::c_int) {
+            call(libc::SYS_getuid);
+        }
+        extern "C" fn child(_: *mut libc::c_void) -> libc::c_int {
+            call(libc::SYS_getgid);
+            0
+        }
+        let handler: extern "C" fn(libc::c_int) = handler;
+        // SAFETY: the handler only makes a call.
+        unsafe {
+            libc::signal(libc::SIGUSR1, handler as libc::sighandler_t);
+            libc::raise(libc::SIGUSR1);
+        }
+        support::vfork(child);
+    })
+    .succeeds();
+    let calls = application(&tracer.read(cgroup.id()).expect("enrolled"));
+    assert!(calls.is_superset(&set(["getuid", "rt_sigreturn", "getgid", "wait4"])), "{calls:?}");
+}
+
+#[test]
+fn faulty_options_are_refused() {
+    for slots in [0, u32::MAX] {
+        let error = Tracer::load(&gadgetd_tracer::TracerOptions { slots }).err().expect("refused");
+        assert!(error.to_string().contains(&slots.to_string()), "{error}");
+    }
+}
+
+#[test]
+fn without_rights_the_missing_ones_are_named() {
+    let Some(only) = load(1) else { return };
+    Child::plain(|| {
+        support::drop_rights();
+        let error = Tracer::load(&gadgetd_tracer::TracerOptions { slots: 1 }).err().map(|e| e.to_string());
+        if !error.is_some_and(|e| e.contains("CAP_BPF") && e.contains("CAP_PERFMON")) {
+            support::exit(1);
+        }
+    })
+    .succeeds();
+    drop(only);
+}
+
+/// The descriptor of a finished test must not keep a program in the kernel.
+#[test]
+fn dropping_the_tracer_detaches() {
+    let Some(mut tracer) = load(16) else { return };
+    let cgroup = Cgroup::new();
+    tracer.enrol(cgroup.id(), Entry::Runtime).expect("a cgroup that exists");
+    assert_ne!(support::links(), 0);
+    drop(tracer);
+    assert_eq!(support::links(), 0);
+}

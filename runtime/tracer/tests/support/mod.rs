@@ -1,0 +1,371 @@
+//! Cgroups, and children that make exactly the calls they are told to.
+
+use std::{
+    collections::BTreeSet,
+    env,
+    ffi::CStr,
+    fs::{self, File},
+    ops::{Deref, DerefMut},
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+        unix::fs::MetadataExt,
+    },
+    path::{Path, PathBuf},
+    ptr,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI32, AtomicU32, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use gadgetd_containers::Hierarchy;
+use gadgetd_core::{CgroupId, Machine, Recorded};
+use gadgetd_tracer::{Tracer, TracerOptions};
+use libc::{c_char, c_int, c_long, syscall};
+
+/// A tracer, and the right to be the only test that has one: tests that wait for new cgroups would see each
+/// other's.
+pub struct Exclusive {
+    tracer: Tracer,
+    _only: MutexGuard<'static, ()>,
+}
+
+impl Deref for Exclusive {
+    type Target = Tracer;
+    fn deref(&self) -> &Tracer {
+        &self.tracer
+    }
+}
+
+impl DerefMut for Exclusive {
+    fn deref_mut(&mut self) -> &mut Tracer {
+        &mut self.tracer
+    }
+}
+
+/// A tracer, or the reason why there is none, loudly.
+pub fn load(slots: u32) -> Option<Exclusive> {
+    static ONLY: Mutex<()> = Mutex::new(());
+    let only = ONLY.lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: no preconditions.
+    if unsafe { libc::geteuid() } != 0 {
+        let why = "NOT RUN: recording needs root; run `sudo -E cargo test --release -p gadgetd-tracer`";
+        assert_ne!(env::var("CI").as_deref(), Ok("true"), "{why}");
+        eprintln!("{why}");
+        return None;
+    }
+    let tracer = Tracer::load(&TracerOptions { slots }).unwrap_or_else(|error| panic!("{error}: {error:?}"));
+    Some(Exclusive { tracer, _only: only })
+}
+
+pub fn set<const N: usize>(names: [&'static str; N]) -> BTreeSet<&'static str> {
+    names.into()
+}
+
+/// Names of the calls of the application.
+pub fn application(recorded: &Recorded) -> BTreeSet<&'static str> {
+    let calls = recorded.syscalls.iter().filter(|call| call.phases.application);
+    calls.map(|call| call.name(Machine::current()).unwrap_or("unknown")).collect()
+}
+
+/// Names of the calls of the OCI runtime.
+pub fn runtime(recorded: &Recorded) -> BTreeSet<&'static str> {
+    let calls = recorded.syscalls.iter().filter(|call| call.phases.runtime);
+    calls.map(|call| call.name(Machine::current()).unwrap_or("unknown")).collect()
+}
+
+/// How many links to eBPF programs this process holds.
+pub fn links() -> usize {
+    let open = fs::read_dir("/proc/self/fd").expect("proc is mounted").flatten();
+    let targets = open.filter_map(|fd| fs::read_link(fd.path()).ok());
+    targets.filter(|target| target.to_string_lossy().contains("bpf_link")).count()
+}
+
+/// A cgroup, removed when it is dropped.
+pub struct Cgroup(PathBuf);
+
+impl Cgroup {
+    pub fn new() -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let hierarchy = Hierarchy::find().expect("cgroup v2 is mounted");
+        let name = format!("tracer-test-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        Self::at(hierarchy.mount().join(name))
+    }
+
+    pub fn below(&self, name: &str) -> Self {
+        Self::at(self.0.join(name))
+    }
+
+    fn at(path: PathBuf) -> Self {
+        fs::create_dir(&path).expect("a new cgroup");
+        Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn id(&self) -> CgroupId {
+        CgroupId(fs::metadata(&self.0).expect("it exists").ino())
+    }
+
+    /// For [`enter`].
+    pub fn entrance(&self) -> OwnedFd {
+        File::options().write(true).open(self.0.join("cgroup.procs")).expect("it exists").into()
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        // The last process may have been waited for and yet not have left.
+        while fs::remove_dir(&self.0).is_err() && self.0.exists() && Instant::now() < deadline {
+            thread::yield_now();
+        }
+    }
+}
+
+/// Moves the calling process: one `write`.
+pub fn enter(entrance: &OwnedFd) {
+    // SAFETY: one byte of a literal.
+    unsafe { syscall(libc::SYS_write, entrance.as_raw_fd(), c"0".as_ptr(), 1) };
+}
+
+/// Where a child waits for its parent: it writes to the first, then reads from the second.
+static SAYS: AtomicI32 = AtomicI32::new(-1);
+static HEARS: AtomicI32 = AtomicI32::new(-1);
+
+/// A child process.
+pub struct Child {
+    pid: c_int,
+    said: OwnedFd,
+    tell: OwnedFd,
+}
+
+impl Child {
+    /// A child that moves itself into a cgroup, does what it is told, and ends with `exit_group`.
+    pub fn into(cgroup: &Cgroup, what: impl FnOnce()) -> Self {
+        let entrance = cgroup.entrance();
+        Self::fork(None, || {
+            enter(&entrance);
+            what();
+        })
+    }
+
+    /// A child that starts in a cgroup.
+    pub fn cloned_into(cgroup: &Cgroup, what: impl FnOnce()) -> Self {
+        let directory = File::open(cgroup.path()).expect("it exists");
+        Self::fork(Some(directory.as_raw_fd()), what)
+    }
+
+    /// A child in the cgroup of this process.
+    pub fn plain(what: impl FnOnce()) -> Self {
+        Self::fork(None, what)
+    }
+
+    fn fork(cgroup: Option<RawFd>, what: impl FnOnce()) -> Self {
+        const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+        let (said, says) = pipe();
+        let (hears, tell) = pipe();
+        // `struct clone_args`: flags, pidfd, child_tid, parent_tid, exit_signal, stack, its size, tls, set_tid, its
+        // size, cgroup.
+        let mut arguments = [0_u64; 11];
+        arguments[4] = u64::from(libc::SIGCHLD.unsigned_abs());
+        if let Some(cgroup) = cgroup {
+            arguments[0] = CLONE_INTO_CGROUP;
+            arguments[10] = u64::from(cgroup.unsigned_abs());
+        }
+        // SAFETY: a plain fork; the child only calls what may be called after one, and never returns.
+        let pid = unsafe { syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments)) };
+        assert!(pid >= 0, "{}", std::io::Error::last_os_error());
+        if pid == 0 {
+            SAYS.store(says.as_raw_fd(), Ordering::Relaxed);
+            HEARS.store(hears.as_raw_fd(), Ordering::Relaxed);
+            what();
+            exit(0);
+        }
+        Self { pid: c_int::try_from(pid).expect("a process id"), said, tell }
+    }
+
+    /// Returns when the child has come to [`wait_for_parent`], and is asleep in there.
+    pub fn until_it_waits(&self) {
+        let mut byte = 0_u8;
+        // SAFETY: one byte.
+        let read = unsafe { libc::read(self.said.as_raw_fd(), (&raw mut byte).cast(), 1) };
+        assert_eq!(read, 1, "the child has ended");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let stat = format!("/proc/{}/stat", self.pid);
+        while !fs::read_to_string(&stat).expect("it lives").contains(") S ") {
+            assert!(Instant::now() < deadline, "the child does not wait");
+            thread::yield_now();
+        }
+    }
+
+    pub fn go_on(&self) {
+        // SAFETY: one byte.
+        assert_eq!(unsafe { libc::write(self.tell.as_raw_fd(), c"1".as_ptr().cast(), 1) }, 1);
+    }
+
+    /// Waits for its end, which must be a good one.
+    pub fn succeeds(self) {
+        let mut status = 0;
+        // SAFETY: a child of this process.
+        assert_eq!(unsafe { libc::waitpid(self.pid, &raw mut status, 0) }, self.pid);
+        assert_eq!(status, 0, "how the child ended");
+    }
+}
+
+fn pipe() -> (OwnedFd, OwnedFd) {
+    let mut ends = [0; 2];
+    // SAFETY: room for two descriptors, which are then owned.
+    unsafe {
+        assert_eq!(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC), 0);
+        (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1]))
+    }
+}
+
+// What follows runs in children: single calls, no allocation.
+
+/// A call without arguments that nothing makes by itself.
+pub fn call(number: c_long) {
+    // SAFETY: the calls that are passed here take no arguments.
+    unsafe { syscall(number) };
+}
+
+pub fn exit(status: c_int) -> ! {
+    // SAFETY: no preconditions.
+    unsafe {
+        syscall(libc::SYS_exit_group, status);
+        libc::abort()
+    }
+}
+
+/// Tells the parent, and sleeps until it says so: one `write`, one `read`.
+pub fn wait_for_parent() {
+    let mut byte = 0_u8;
+    // SAFETY: one byte each.
+    unsafe {
+        syscall(libc::SYS_write, SAYS.load(Ordering::Relaxed), c"1".as_ptr(), 1);
+        syscall(libc::SYS_read, HEARS.load(Ordering::Relaxed), &raw mut byte, 1);
+    }
+}
+
+pub fn fork_and_wait(what: impl FnOnce()) {
+    // SAFETY: as in `Child::fork`.
+    unsafe {
+        let pid = syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0);
+        if pid == 0 {
+            what();
+            exit(0);
+        }
+        syscall(libc::SYS_wait4, pid, 0, 0, 0);
+    }
+}
+
+pub fn exec(program: &CStr) {
+    exec_with([program]);
+}
+
+pub fn exec_with<const N: usize>(arguments: [&CStr; N]) {
+    let pointers = pointers(arguments);
+    let environment: [*const c_char; 1] = [ptr::null()];
+    // SAFETY: strings, and lists that end with null.
+    unsafe { syscall(libc::SYS_execve, pointers.as_ptr().read(), pointers.as_ptr(), environment.as_ptr()) };
+    exit(127);
+}
+
+/// Starts a program without naming it.
+pub fn exec_descriptor(program: &CStr) {
+    let pointers = pointers([program]);
+    let environment: [*const c_char; 1] = [ptr::null()];
+    // SAFETY: strings, and lists that end with null.
+    unsafe {
+        let fd =
+            syscall(libc::SYS_openat, libc::AT_FDCWD, program.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        let (list, flags) = (pointers.as_ptr(), libc::AT_EMPTY_PATH);
+        syscall(libc::SYS_execveat, fd, c"".as_ptr(), list, environment.as_ptr(), flags);
+    }
+    exit(127);
+}
+
+fn pointers<const N: usize>(arguments: [&CStr; N]) -> [*const c_char; 8] {
+    let mut pointers = [ptr::null(); 8];
+    for (pointer, argument) in pointers.iter_mut().zip(arguments) {
+        *pointer = argument.as_ptr();
+    }
+    pointers
+}
+
+pub fn chroot() {
+    // SAFETY: a string.
+    unsafe { syscall(libc::SYS_chroot, c"/".as_ptr()) };
+}
+
+pub fn pdeathsig() {
+    let mut signal: c_int = 0;
+    // SAFETY: room for the answer.
+    unsafe { syscall(libc::SYS_prctl, libc::PR_GET_PDEATHSIG, &raw mut signal) };
+}
+
+pub fn join_keyring() {
+    const KEYCTL_JOIN_SESSION_KEYRING: c_long = 1;
+    // SAFETY: an anonymous one.
+    unsafe { syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0) };
+}
+
+/// As libseccomp does to see what the kernel can do.
+pub fn probe_seccomp() {
+    // SAFETY: the kernel refuses null.
+    unsafe {
+        syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, libc::SECCOMP_FILTER_FLAG_TSYNC, 0);
+        syscall(libc::SYS_prctl, libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, 0);
+    }
+}
+
+/// How runtimes load a filter.
+#[derive(Clone, Copy)]
+pub enum Loader {
+    Prctl,
+    Seccomp,
+}
+
+/// Loads a filter that allows everything.
+pub fn load_filter(how: Loader) {
+    const RETURN: u16 = 6;
+    let mut allow = libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW };
+    let program = libc::sock_fprog { len: 1, filter: &raw mut allow };
+    // SAFETY: a program of one instruction.
+    let loaded = unsafe {
+        match how {
+            Loader::Prctl => {
+                syscall(libc::SYS_prctl, libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
+            }
+            Loader::Seccomp => {
+                syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
+            }
+        }
+    };
+    if loaded != 0 {
+        exit(126);
+    }
+}
+
+/// Gives up root, and with it every capability.
+pub fn drop_rights() {
+    const NOBODY: c_int = 65_534;
+    // SAFETY: no preconditions.
+    unsafe { syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
+}
+
+/// Runs something in a child that shares this process's memory, as `vfork` does.
+pub fn vfork(what: extern "C" fn(*mut libc::c_void) -> c_int) {
+    let mut stack = [0_u128; 4_096];
+    // SAFETY: a stack of its own, which is used only while this function waits.
+    unsafe {
+        let top = stack.as_mut_ptr().add(stack.len()).cast();
+        let pid = libc::clone(what, top, libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD, ptr::null_mut());
+        syscall(libc::SYS_wait4, pid, 0, 0, 0);
+    }
+}
