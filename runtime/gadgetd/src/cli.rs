@@ -17,6 +17,11 @@ Examples:
 
 Results go to standard output, everything for people to standard error.";
 
+const RUN_USAGE: &str = "\
+gadgetd run [OPTIONS] <GADGET> -- <COMMAND>...
+       gadgetd run [OPTIONS] <GADGET> --pid <PID>
+       gadgetd run [OPTIONS] <GADGET> --cgroup <PATH>";
+
 const RUN_AFTER: &str = "\
 Examples:
   gadgetd run seccomp -- python3 -m http.server
@@ -70,7 +75,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Record a command, a process or a cgroup, and run a gadget on the recording.
-    #[command(after_help = RUN_AFTER, after_long_help = RUN_AFTER)]
+    #[command(override_usage = RUN_USAGE, after_help = RUN_AFTER, after_long_help = RUN_AFTER)]
     Run(RunArgs),
     /// Run a command under a seccomp profile, as an OCI runtime would enforce it.
     #[command(after_help = CONFINE_AFTER, after_long_help = CONFINE_AFTER)]

@@ -35,12 +35,18 @@ impl Signals {
         thread::Builder::new()
             .name("signals".into())
             .spawn(move || {
+                let mut late = false;
                 for origin in signals.forever() {
                     let signal = origin.signal;
-                    // Nobody listens any more once the recording is over.
-                    if sender.send(origin).is_err() {
+                    if sender.send(origin).is_ok() {
+                        continue;
+                    }
+                    // The recording is over, and the result is about to come. Who ends the recording at the very
+                    // moment in which it ends by itself still wants it; who insists does not.
+                    if late {
                         let _ = signal_hook::low_level::emulate_default_handler(signal);
                     }
+                    late = true;
                 }
             })
             .context("cannot start a thread")?;

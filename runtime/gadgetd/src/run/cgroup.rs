@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use gadgetd_containers::{Hierarchy, State, Watch, identify};
 use gadgetd_core::{Capture, CgroupId, Container, Entry, SyscallSource};
 
-use super::recording::{Following, Recorder, show, time};
+use super::recording::{Following, Recorder, capture, show, time};
 use crate::note;
 
 /// Records a cgroup with everything below it, until it has no processes any more, or a signal or the time limit
@@ -55,7 +55,7 @@ pub(super) async fn record<S: SyscallSource>(recorder: &mut Recorder<S>, cgroup:
         Ok::<_, anyhow::Error>(())
     };
     show(source, &slots, ended).await?;
-    recorder.capture(container(cgroup), &slots)
+    capture(source, container(cgroup), &slots)
 }
 
 /// Gives back the slots of all cgroups but this one and those below it; returns which have one.

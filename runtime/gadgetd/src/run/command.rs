@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::recording::{Following, Recorder, show};
+use super::recording::{Following, Recorder, capture, show};
 use crate::{
     command::{ending, explain_exec, wait},
     note,
@@ -59,10 +59,10 @@ pub(super) async fn record<S: SyscallSource>(
         cgroup: cgroup.cgroup().to_owned(),
         ..Container::default()
     };
-    let mut capture = recorder.capture(container, &[cgroup.id()])?;
-    capture.completeness.from_start = true;
+    let mut result = capture(source, container, &[cgroup.id()])?;
+    result.completeness.from_start = true;
     cgroup.remove()?;
-    Ok(capture)
+    Ok(result)
 }
 
 fn start(file: &Path, arguments: &[OsString], stdout: Stdout, entrance: File) -> Result<Child> {

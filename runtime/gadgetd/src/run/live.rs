@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use gadgetd_core::Recorded;
 use rustix::{
     process::getpgrp,
     termios::{tcgetpgrp, tcgetwinsize},
@@ -17,8 +16,16 @@ use tokio::time::{MissedTickBehavior, interval};
 /// How often it is drawn.
 const EVERY: Duration = Duration::from_millis(500);
 
+/// How a recording goes.
+pub(super) struct Progress {
+    /// Distinct calls so far.
+    pub calls: usize,
+    /// Time since the last one that was new.
+    pub since_new: Option<Duration>,
+}
+
 /// Waits for something, and shows meanwhile what `look` sees, if standard error is a terminal.
-pub(super) async fn during<T>(until: impl Future<Output = T>, look: impl Fn() -> Option<Recorded>) -> T {
+pub(super) async fn during<T>(until: impl Future<Output = T>, look: impl Fn() -> Option<Progress>) -> T {
     let mut until = std::pin::pin!(until);
     let Some(mut line) = Line::new() else { return until.await };
     let mut ticks = interval(EVERY);
@@ -26,17 +33,19 @@ pub(super) async fn during<T>(until: impl Future<Output = T>, look: impl Fn() ->
     loop {
         tokio::select! {
             result = &mut until => return result,
-            _ = ticks.tick() => if let Some(recorded) = look() {
-                line.draw(&text(&recorded));
+            _ = ticks.tick() => if let Some(progress) = look() {
+                line.draw(&text(&progress));
             }
         }
     }
 }
 
-fn text(recorded: &Recorded) -> String {
-    let calls = recorded.syscalls.len();
-    let calls = if calls == 1 { "1 distinct call".to_owned() } else { format!("{calls} distinct calls") };
-    match recorded.since_new {
+fn text(progress: &Progress) -> String {
+    let calls = match progress.calls {
+        1 => "1 distinct call".to_owned(),
+        n => format!("{n} distinct calls"),
+    };
+    match progress.since_new {
         Some(since) => {
             let since = humantime::format_duration(Duration::from_secs(since.as_secs()));
             format!("recording 1 container: {calls}, the last new one {since} ago")

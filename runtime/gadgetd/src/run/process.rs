@@ -10,7 +10,7 @@ use procfs::{
     process::{StatFlags, all_processes},
 };
 
-use super::recording::{Following, Recorder, show, time};
+use super::recording::{Following, Recorder, capture, show, time};
 use crate::note;
 
 /// A process that can be recorded.
@@ -96,9 +96,9 @@ pub(super) async fn record<S: SyscallSource>(
         cgroup: home,
         ..Container::default()
     };
-    let capture = recorder.capture(container, &[cgroup.id()])?;
+    let result = capture(source, container, &[cgroup.id()])?;
     cgroup.remove()?;
-    Ok(capture)
+    Ok(result)
 }
 
 struct Moved {
