@@ -17,6 +17,8 @@
 //! assert_eq!(run.policies[0].rules[0].names, ["execve", "exit_group", "read"]);
 //! ```
 
+use std::collections::BTreeSet;
+
 use gadget_sdk::{
     Abi, Action, Architecture, Capture, Description, Error, Gadget, Machine, Module, Params, Phases, Policy,
     Rule, Run, Spec, Syscall, log,
@@ -87,11 +89,19 @@ impl Gadget for SeccompAdvisor {
             let document = run.format(&policy, &[capture])?;
             run.emit(&document, &[capture])?;
         }
+        if captures.is_empty() {
+            return Err(Error::Empty("no container was recorded".into()));
+        }
         if empty.len() == captures.len() {
-            return Err(Error::Empty(empty.join(", ")));
+            let (containers, phase) = (empty.join(", "), options.phase());
+            return Err(Error::Empty(format!(
+                "no call of {containers} was recorded{phase} that a policy can name"
+            )));
         }
         for container in &empty {
-            log::warn("no call was recorded: no policy", &[("container", container)]);
+            let message =
+                format!("no policy: no call was recorded{} that a policy can name", options.phase());
+            log::warn(&message, &[("container", container)]);
         }
         Ok(())
     }
@@ -145,15 +155,21 @@ impl Options {
         })
     }
 
+    /// Where calls were looked for, as a part of a sentence.
+    fn phase(&self) -> &'static str {
+        if self.phases == Phases::all() { "" } else { " in the application phase" }
+    }
+
     /// The policy for one container, or `None` where nothing was recorded that a policy could name.
     fn policy(&self, capture: &Capture) -> Result<Option<Policy>, Error> {
         let calls = || capture.syscalls().iter().filter(|call| call.phases.intersects(self.phases));
-        let mut names: Vec<&str> = calls().filter_map(|call| call.name.as_deref()).collect();
+        let mut names: BTreeSet<&str> = BTreeSet::new();
+        names.extend(calls().filter_map(|call| call.name.as_deref()));
         warn_of_gaps(capture, calls().filter(|call| call.name.is_none()));
         if names.is_empty() {
             return Ok(None);
         }
-        for name in self.exclude.iter().filter(|name| !names.contains(&name.as_str())) {
+        for name in self.exclude.iter().filter(|name| !names.contains(name.as_str())) {
             if !ALWAYS.contains(&name.as_str()) {
                 let container = capture.container().to_string();
                 log::warn("excluded, but was not recorded", &[("name", name), ("container", &container)]);
@@ -161,24 +177,20 @@ impl Options {
         }
         names.extend(ALWAYS);
         names.extend(self.include.iter().map(String::as_str));
-        names.sort_unstable();
-        names.dedup();
-        names.retain(|name| !self.exclude.iter().any(|excluded| excluded == name));
+        for name in &self.exclude {
+            names.remove(name.as_str());
+        }
         if names.is_empty() {
             return invalid(format!("exclude: leaves nothing to allow for {}", capture.container()));
         }
         Ok(Some(Policy {
             default_action: self.default_action,
-            architectures: self.architectures(capture.machine(), calls()),
+            architectures: self.architectures(capture.machine(), |abi| calls().any(|call| call.abi == abi)),
             rules: vec![Rule::allow(names.into_iter().map(str::to_owned).collect())],
         }))
     }
 
-    fn architectures<'a>(
-        &self,
-        machine: Machine,
-        calls: impl Iterator<Item = &'a Syscall> + Clone,
-    ) -> Vec<Architecture> {
+    fn architectures(&self, machine: Machine, observed: impl Fn(Abi) -> bool) -> Vec<Architecture> {
         let all: &[_] = match machine {
             Machine::X86_64 => &[
                 (Abi::Native, Architecture::X86_64),
@@ -187,9 +199,7 @@ impl Options {
             ],
             Machine::Aarch64 => &[(Abi::Native, Architecture::Aarch64), (Abi::Compat, Architecture::Arm)],
         };
-        let wanted = |abi| {
-            !self.observed_architectures || abi == Abi::Native || calls.clone().any(|call| call.abi == abi)
-        };
+        let wanted = |abi| !self.observed_architectures || abi == Abi::Native || observed(abi);
         all.iter().filter(|(abi, _)| wanted(*abi)).map(|(_, architecture)| *architecture).collect()
     }
 }

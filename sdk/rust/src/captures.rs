@@ -2,10 +2,10 @@
 
 use std::{cell::OnceCell, fmt};
 
+use crate::bindings::imports::captures::Capture as Handle;
 pub use crate::bindings::imports::captures::{
     Abi, Completeness, Container, Loss, Machine, Phases, Pod, Syscall,
 };
-use crate::bindings::imports::captures::Capture as Handle;
 
 /// The recording of one container. It does not change while the module runs.
 ///
@@ -87,6 +87,12 @@ impl From<Handle> for Capture {
 impl Machine {
     /// 64-bit x86.
     pub const X86_64: Self = Self::X8664;
+}
+
+impl Default for Phases {
+    fn default() -> Self {
+        Self::empty()
+    }
 }
 
 impl fmt::Display for Abi {

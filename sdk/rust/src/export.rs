@@ -39,6 +39,7 @@ impl<T: Formatter> bindings::formatter::Guest for Component<T> {
     ) -> Result<bindings::formatter::Document, bindings::formatter::Error> {
         log_panics();
         let about: Vec<_> = about.into_iter().map(Capture::from).collect();
+        let about: Vec<_> = about.iter().collect();
         match T::format(&Params::of_this_run(), &policy, &about) {
             Ok(Document { media_type, body }) => Ok(bindings::formatter::Document { media_type, body }),
             Err(error) => Err(match error {

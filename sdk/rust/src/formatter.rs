@@ -9,7 +9,7 @@ use crate::{Capture, Module, Params, Policy};
 pub trait Formatter: Module {
     /// Writes the policy down. `about` are the captures it was made from, more than one where they
     /// were merged; a format that has no place for them need not look.
-    fn format(params: &Params, policy: &Policy, about: &[Capture]) -> Result<Document, Error>;
+    fn format(params: &Params, policy: &Policy, about: &[&Capture]) -> Result<Document, Error>;
 }
 
 impl Document {

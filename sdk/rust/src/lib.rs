@@ -1,5 +1,58 @@
-//! x
-#![allow(missing_docs)]
+//! Write gadgets and formatters for gadgetd in Rust.
+//!
+//! gadgetd records which system calls a container makes. A **gadget** reads recordings
+//! ([`Capture`]) and makes documents of them; a **formatter** writes a seccomp [`Policy`] down in
+//! some format. Both are WebAssembly components that see what gadgetd hands them and nothing else:
+//! no files, no network, no clock. This crate is the contract they are written against (the WIT package
+//! `gadget:framework`, one module here for each of its interfaces).
+//!
+//! ```
+//! use gadget_sdk::{Capture, Description, Document, Error, Gadget, Module, Run, Spec};
+//!
+//! /// Counts the system calls that each container made.
+//! struct Count;
+//!
+//! impl Module for Count {
+//!     fn describe() -> Description {
+//!         Description::new("count", env!("CARGO_PKG_VERSION"), "Counts system calls.")
+//!             .param(Spec::text("unit", "What to call them.").or("calls"))
+//!     }
+//! }
+//!
+//! impl Gadget for Count {
+//!     fn generate(run: &mut Run<'_>, captures: &[Capture]) -> Result<(), Error> {
+//!         for capture in captures {
+//!             let unit = run.params().text("unit").unwrap_or_default();
+//!             let text = format!("{}: {} {unit}\n", capture.container(), capture.syscalls().len());
+//!             run.emit(&Document::new("text/plain", text), &[capture])?;
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! gadget_sdk::export_gadget!(Count);
+//!
+//! // The same code runs natively, for tests:
+//! use gadget_sdk::{Abi, Phases, testing};
+//!
+//! let web = testing::capture("web").call(Abi::Native, 0, "read", Phases::APPLICATION).build();
+//! let run = testing::gadget::<Count>().param("unit", "system calls").run(&[web]);
+//! assert_eq!(run.emitted[0].document.body, "web: 1 system calls\n");
+//! ```
+//!
+//! A gadget that makes a policy lets the formatter of the run write it down:
+//!
+//! ```
+//! # use gadget_sdk::{Capture, Error, Policy, Run};
+//! # fn example(run: &mut Run<'_>, policy: &Policy, capture: &Capture) -> Result<(), Error> {
+//! let document = run.format(policy, &[capture])?;
+//! run.emit(&document, &[capture])?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! To become a component, the crate is a `cdylib` that is compiled for `wasm32-unknown-unknown` with
+//! `wasm-component-ld` as its linker. Where it panics, the message is logged before the host ends the run.
 
 pub mod captures;
 pub mod formatter;

@@ -48,7 +48,7 @@ impl Module for Oci {
 }
 
 impl Formatter for Oci {
-    fn format(params: &Params, policy: &Policy, _about: &[Capture]) -> Result<Document, Error> {
+    fn format(params: &Params, policy: &Policy, _about: &[&Capture]) -> Result<Document, Error> {
         let profile = Profile::from(policy);
         let json = if params.boolean("compact") == Some(true) {
             serde_json::to_string(&profile)
