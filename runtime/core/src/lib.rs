@@ -16,6 +16,7 @@
 mod abi;
 mod capture;
 mod container;
+pub mod kube;
 pub mod oci;
 pub mod policy;
 mod source;

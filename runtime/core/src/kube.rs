@@ -1,0 +1,496 @@
+//! Kubernetes, as gadgets and what writes for them reach it: call by call, each one checked.
+//!
+//! [`KubeApi`] is what an adapter implements. [`Guard`] stands before it: a call passes if the module asked for it
+//! **and** the cluster granted it, in the namespace that the run may touch, within its budget; and every
+//! call, passed or not, is handed to the audit.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use serde_json::Value;
+use thiserror::Error;
+
+/// What can be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)] // The names say it.
+pub enum Verb {
+    Discover,
+    Get,
+    List,
+    Create,
+    Apply,
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Discover => "discover",
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Create => "create",
+            Self::Apply => "apply",
+        })
+    }
+}
+
+/// A kind of object, in one version.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Resource {
+    /// The API group; empty for the core group.
+    pub group: String,
+    /// The version.
+    pub version: String,
+    /// The name in paths: `seccompprofiles`.
+    pub plural: String,
+    /// The kind: `SeccompProfile`.
+    pub kind: String,
+    /// Whether its objects live in namespaces.
+    pub namespaced: bool,
+}
+
+/// Why a call gave no answer. The texts are for people.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum KubeError {
+    /// The module did not ask for it, the cluster did not grant it, or the API server forbade it.
+    #[error("denied: {0}")]
+    Denied(String),
+    /// There is no such object, kind or namespace.
+    #[error("not found: {0}")]
+    NotFound(String),
+    /// It is there already, or changed meanwhile.
+    #[error("conflict: {0}")]
+    Conflict(String),
+    /// The API server does not accept the object.
+    #[error("invalid: {0}")]
+    Invalid(String),
+    /// The API server cannot be reached, or cannot answer now.
+    #[error("unavailable: {0}")]
+    Unavailable(String),
+    /// No answer in time; the call may have had its effect.
+    #[error("no answer in time: {0}")]
+    Deadline(String),
+}
+
+/// An answer to come.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, KubeError>> + Send + 'a>>;
+
+/// The calls. Objects are JSON as the API server has them.
+pub trait KubeApi: Send + Sync {
+    /// The versions in which a kind is served, the preferred one first; none where it is not installed.
+    fn discover<'a>(&'a self, group: &'a str, plural: &'a str) -> Answer<'a, Vec<Resource>>;
+
+    /// One object.
+    fn get<'a>(
+        &'a self,
+        resource: &'a Resource,
+        namespace: Option<&'a str>,
+        name: &'a str,
+    ) -> Answer<'a, Value>;
+
+    /// The objects with these labels (`a=b,c`; empty: all), of one namespace or of all.
+    fn list<'a>(
+        &'a self,
+        resource: &'a Resource,
+        namespace: Option<&'a str>,
+        labels: &'a str,
+    ) -> Answer<'a, Vec<Value>>;
+
+    /// Makes an object that is not there yet; [`KubeError::Conflict`] if it is.
+    fn create<'a>(
+        &'a self,
+        resource: &'a Resource,
+        namespace: Option<&'a str>,
+        object: Value,
+    ) -> Answer<'a, Value>;
+
+    /// Server-side apply: makes an object, or the fields given in it, what is given.
+    fn apply<'a>(
+        &'a self,
+        resource: &'a Resource,
+        namespace: Option<&'a str>,
+        object: Value,
+    ) -> Answer<'a, Value>;
+}
+
+/// A set of names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// All.
+    Any,
+    /// These.
+    These(Vec<String>),
+}
+
+impl Names {
+    fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::These(names) => names.iter().any(|n| n == name),
+        }
+    }
+}
+
+/// A permission: what a module asks for in its description, and what a cluster grants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The API group.
+    pub group: String,
+    /// The resource, as its plural.
+    pub plural: String,
+    /// What may be done. [`Verb::Discover`] goes with any other.
+    pub verbs: Vec<Verb>,
+    /// In which namespaces. Objects without a namespace are in none, and need [`Names::Any`].
+    pub namespaces: Names,
+    /// To objects of which names. To list is about no name, and needs [`Names::Any`].
+    pub names: Names,
+}
+
+impl Grant {
+    fn covers(&self, call: &Call<'_>) -> bool {
+        let verb = match call.verb {
+            Verb::Discover => !self.verbs.is_empty(),
+            verb => self.verbs.contains(&verb),
+        };
+        let everywhere = call.verb == Verb::Discover;
+        let namespace = call.namespace.map_or(self.namespaces == Names::Any, |n| self.namespaces.has(n));
+        let name = call.name.map_or(self.names == Names::Any, |n| self.names.has(n));
+        self.group == call.group && self.plural == call.plural && verb && (everywhere || namespace && name)
+    }
+}
+
+/// A call, as the audit sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call<'a> {
+    /// What was to be done.
+    pub verb: Verb,
+    /// The API group.
+    pub group: &'a str,
+    /// The resource, as its plural.
+    pub plural: &'a str,
+    /// The namespace, if one was named.
+    pub namespace: Option<&'a str>,
+    /// The object's name, if the call is about one.
+    pub name: Option<&'a str>,
+}
+
+impl fmt::Display for Call<'_> {
+    /// `create seccompprofiles.security-profiles-operator.x-k8s.io shop/cart`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.verb, self.plural)?;
+        if !self.group.is_empty() {
+            write!(f, ".{}", self.group)?;
+        }
+        match (self.namespace, self.name) {
+            (Some(namespace), Some(name)) => write!(f, " {namespace}/{name}"),
+            (Some(namespace), None) => write!(f, " {namespace}/"),
+            (None, Some(name)) => write!(f, " {name}"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+/// What one run may do.
+#[derive(Clone, Debug)]
+pub struct Permission {
+    /// What the module asks for.
+    pub asked: Vec<Grant>,
+    /// What the cluster grants it.
+    pub granted: Vec<Grant>,
+    /// The only namespace that the run may touch; `None`: any. An object without a namespace must then have a name
+    /// that begins with `<namespace>-`, and may only be read or made.
+    pub confined_to: Option<String>,
+    /// How many calls it may make.
+    pub budget: u32,
+}
+
+/// Called with every call and what became of it.
+pub type Audit<'g> = Box<dyn Fn(&Call<'_>, Result<(), &KubeError>) + Send + Sync + 'g>;
+
+/// A [`KubeApi`] that does only what a run may do.
+pub struct Guard<'g> {
+    api: &'g dyn KubeApi,
+    permission: Permission,
+    made: AtomicU32,
+    audit: Audit<'g>,
+}
+
+impl fmt::Debug for Guard<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Guard");
+        debug.field("permission", &self.permission).field("made", &self.made).finish_non_exhaustive()
+    }
+}
+
+impl<'g> Guard<'g> {
+    /// Guards `api` for one run.
+    pub fn new(api: &'g dyn KubeApi, permission: Permission, audit: Audit<'g>) -> Self {
+        Self { api, permission, made: AtomicU32::new(0), audit }
+    }
+
+    fn check(&self, call: &Call<'_>, namespaced: bool) -> Result<(), KubeError> {
+        let denied = |reason: String| Err(KubeError::Denied(format!("{call}: {reason}")));
+        if self.made.fetch_add(1, Ordering::Relaxed) >= self.permission.budget {
+            return denied(format!("the run has made its {} calls", self.permission.budget));
+        }
+        if !self.permission.asked.iter().any(|g| g.covers(call)) {
+            return denied("the module does not ask for it".into());
+        }
+        if !self.permission.granted.iter().any(|g| g.covers(call)) {
+            return denied("the cluster does not grant it".into());
+        }
+        let Some(only) = self.permission.confined_to.as_deref() else { return Ok(()) };
+        let inside = match call.verb {
+            Verb::Discover => true,
+            _ if namespaced => call.namespace == Some(only),
+            Verb::Get | Verb::Create => {
+                let rest = call.name.and_then(|n| n.strip_prefix(only)).and_then(|n| n.strip_prefix('-'));
+                rest.is_some_and(|rest| !rest.is_empty())
+            }
+            Verb::List | Verb::Apply => false,
+        };
+        if inside { Ok(()) } else { denied(format!("the run may only touch namespace {only}")) }
+    }
+
+    fn guard<'a, T: 'a>(
+        &'a self,
+        call: Call<'a>,
+        namespaced: bool,
+        pass: impl FnOnce() -> Answer<'a, T> + Send + 'a,
+    ) -> Answer<'a, T> {
+        Box::pin(async move {
+            let answer = match self.check(&call, namespaced) {
+                Ok(()) => pass().await,
+                Err(denied) => Err(denied),
+            };
+            (self.audit)(&call, answer.as_ref().map(|_| ()));
+            answer
+        })
+    }
+}
+
+fn call<'a>(verb: Verb, to: &'a Resource, namespace: Option<&'a str>, name: Option<&'a str>) -> Call<'a> {
+    Call { verb, group: &to.group, plural: &to.plural, namespace, name }
+}
+
+/// The name that an object gives itself.
+fn name_of(object: &Value) -> Option<String> {
+    object.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned)
+}
+
+impl KubeApi for Guard<'_> {
+    fn discover<'a>(&'a self, group: &'a str, plural: &'a str) -> Answer<'a, Vec<Resource>> {
+        let call = Call { verb: Verb::Discover, group, plural, namespace: None, name: None };
+        self.guard(call, false, move || self.api.discover(group, plural))
+    }
+
+    fn get<'a>(&'a self, to: &'a Resource, namespace: Option<&'a str>, name: &'a str) -> Answer<'a, Value> {
+        let call = call(Verb::Get, to, namespace, Some(name));
+        self.guard(call, to.namespaced, move || self.api.get(to, namespace, name))
+    }
+
+    fn list<'a>(
+        &'a self,
+        to: &'a Resource,
+        namespace: Option<&'a str>,
+        labels: &'a str,
+    ) -> Answer<'a, Vec<Value>> {
+        let call = call(Verb::List, to, namespace, None);
+        self.guard(call, to.namespaced, move || self.api.list(to, namespace, labels))
+    }
+
+    fn create<'a>(
+        &'a self,
+        to: &'a Resource,
+        namespace: Option<&'a str>,
+        object: Value,
+    ) -> Answer<'a, Value> {
+        Box::pin(async move {
+            let name = name_of(&object);
+            let call = call(Verb::Create, to, namespace, name.as_deref());
+            self.guard(call, to.namespaced, || self.api.create(to, namespace, object)).await
+        })
+    }
+
+    fn apply<'a>(&'a self, to: &'a Resource, namespace: Option<&'a str>, object: Value) -> Answer<'a, Value> {
+        Box::pin(async move {
+            let name = name_of(&object);
+            let call = call(Verb::Apply, to, namespace, name.as_deref());
+            self.guard(call, to.namespaced, || self.api.apply(to, namespace, object)).await
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::Mutex,
+        task::{Context, Poll, Waker},
+    };
+
+    use serde_json::json;
+
+    use super::*;
+
+    /// Says yes to everything, and counts.
+    #[derive(Default)]
+    struct Yes(AtomicU32);
+
+    impl Yes {
+        fn answer<'a, T: Send + 'a>(&self, value: T) -> Answer<'a, T> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async { Ok(value) })
+        }
+    }
+
+    impl KubeApi for Yes {
+        fn discover<'a>(&'a self, _: &'a str, _: &'a str) -> Answer<'a, Vec<Resource>> {
+            self.answer(Vec::new())
+        }
+        fn get<'a>(&'a self, _: &'a Resource, _: Option<&'a str>, _: &'a str) -> Answer<'a, Value> {
+            self.answer(json!({}))
+        }
+        fn list<'a>(&'a self, _: &'a Resource, _: Option<&'a str>, _: &'a str) -> Answer<'a, Vec<Value>> {
+            self.answer(Vec::new())
+        }
+        fn create<'a>(&'a self, _: &'a Resource, _: Option<&'a str>, object: Value) -> Answer<'a, Value> {
+            self.answer(object)
+        }
+        fn apply<'a>(&'a self, _: &'a Resource, _: Option<&'a str>, object: Value) -> Answer<'a, Value> {
+            self.answer(object)
+        }
+    }
+
+    fn now<T>(mut answer: Answer<'_, T>) -> Result<T, KubeError> {
+        match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => panic!("nothing here waits"),
+        }
+    }
+
+    fn profiles(namespaced: bool) -> Resource {
+        Resource {
+            group: "g".into(),
+            version: "v1".into(),
+            plural: "profiles".into(),
+            kind: "Profile".into(),
+            namespaced,
+        }
+    }
+
+    fn grant(verbs: &[Verb], namespaces: Names, names: Names) -> Grant {
+        Grant { group: "g".into(), plural: "profiles".into(), verbs: verbs.to_vec(), namespaces, names }
+    }
+
+    const ALL: [Verb; 5] = [Verb::Discover, Verb::Get, Verb::List, Verb::Create, Verb::Apply];
+
+    fn make(api: &dyn KubeApi, verb: Verb, namespace: Option<&str>, name: &str) -> Result<(), KubeError> {
+        let to = profiles(namespace.is_some());
+        let object = json!({"metadata": {"name": name}});
+        match verb {
+            Verb::Discover => now(api.discover("g", "profiles")).map(drop),
+            Verb::Get => now(api.get(&to, namespace, name)).map(drop),
+            Verb::List => now(api.list(&to, namespace, "")).map(drop),
+            Verb::Create => now(api.create(&to, namespace, object)).map(drop),
+            Verb::Apply => now(api.apply(&to, namespace, object)).map(drop),
+        }
+    }
+
+    fn permission(asked: Grant, granted: Grant) -> Permission {
+        Permission { asked: vec![asked], granted: vec![granted], confined_to: None, budget: 100 }
+    }
+
+    #[test]
+    fn every_verb_allowed_and_denied_in_every_namespace() {
+        let everything = || grant(&ALL, Names::Any, Names::Any);
+        let shop = || Names::These(vec!["shop".into()]);
+        for verb in ALL {
+            // Asked for, granted → allowed in shop, in bank, without a namespace.
+            let only = grant(&[verb], Names::Any, Names::Any);
+            let others: Vec<_> = ALL.into_iter().filter(|v| *v != verb).collect();
+            let discover = verb == Verb::Discover;
+            let none = [discover; 3];
+            let in_shop = [true, discover, discover];
+            let rows = [
+                (everything(), everything(), [true; 3]),
+                (only.clone(), only.clone(), [true; 3]),
+                (everything(), grant(&others, Names::Any, Names::Any), none),
+                (grant(&others, Names::Any, Names::Any), everything(), none),
+                (everything(), grant(&[], Names::Any, Names::Any), [false; 3]),
+                (everything(), grant(&ALL, shop(), Names::Any), in_shop),
+                (grant(&ALL, shop(), Names::Any), everything(), in_shop),
+                (everything(), grant(&ALL, Names::Any, Names::These(vec!["other".into()])), none),
+                (everything(), Grant { group: "h".into(), ..everything() }, [false; 3]),
+                (everything(), Grant { plural: "pods".into(), ..everything() }, [false; 3]),
+            ];
+            for (asked, granted, want) in rows {
+                for (namespace, want) in [Some("shop"), Some("bank"), None].into_iter().zip(want) {
+                    let api = Yes::default();
+                    let guard =
+                        Guard::new(&api, permission(asked.clone(), granted.clone()), Box::new(|_, _| ()));
+                    let found = make(&guard, verb, namespace, "p");
+                    assert_eq!(found.is_ok(), want, "{verb} {namespace:?} {asked:?} {granted:?}: {found:?}");
+                    assert!(matches!(found, Ok(()) | Err(KubeError::Denied(_))));
+                    assert_eq!(api.0.load(Ordering::Relaxed), u32::from(want), "a denied call was made");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_stays_in_its_namespace() {
+        let rows = [
+            (Verb::Get, Some("shop"), "p", true),
+            (Verb::Get, Some("bank"), "p", false),
+            (Verb::List, Some("shop"), "p", true),
+            (Verb::List, Some("bank"), "p", false),
+            (Verb::Create, Some("bank"), "p", false),
+            (Verb::Apply, Some("shop"), "p", true),
+            (Verb::Apply, Some("bank"), "p", false),
+            // Without a namespace.
+            (Verb::Discover, None, "", true),
+            (Verb::Get, None, "shop-p", true),
+            (Verb::Get, None, "shopping-p", false),
+            (Verb::Create, None, "shop-p", true),
+            (Verb::Create, None, "shop-", false),
+            (Verb::Create, None, "p", false),
+            (Verb::Apply, None, "shop-p", false),
+            (Verb::List, None, "", false),
+        ];
+        for (verb, namespace, name, want) in rows {
+            let all = grant(&ALL, Names::Any, Names::Any);
+            let confined = Permission { confined_to: Some("shop".into()), ..permission(all.clone(), all) };
+            let api = Yes::default();
+            let guard = Guard::new(&api, confined, Box::new(|_, _| ()));
+            assert_eq!(make(&guard, verb, namespace, name).is_ok(), want, "{verb} {namespace:?} {name}");
+        }
+    }
+
+    #[test]
+    fn every_call_is_audited_and_counts() {
+        let lines = Mutex::new(Vec::new());
+        let audit = |call: &Call<'_>, outcome: Result<(), &KubeError>| {
+            lines.lock().unwrap().push(match outcome {
+                Ok(()) => format!("{call}: ok"),
+                Err(error) => error.to_string(),
+            });
+        };
+        let api = Yes::default();
+        let create = grant(&[Verb::Create], Names::Any, Names::Any);
+        let permission = Permission { budget: 2, ..permission(create.clone(), create) };
+        let guard = Guard::new(&api, permission, Box::new(audit));
+        for verb in [Verb::Create, Verb::Get, Verb::Create] {
+            let _ = make(&guard, verb, Some("shop"), "p");
+        }
+        drop(guard);
+        let want = [
+            "create profiles.g shop/p: ok",
+            "denied: get profiles.g shop/p: the module does not ask for it",
+            "denied: create profiles.g shop/p: the run has made its 2 calls",
+        ];
+        assert_eq!(lines.into_inner().unwrap(), want);
+    }
+}
