@@ -41,8 +41,15 @@ pub(super) async fn record<S: SyscallSource>(recorder: &mut Recorder<S>, cgroup:
 
     let ended = async {
         let ends = async {
-            following.until(&[State::Populated]).await?;
-            following.until(&[State::Empty, State::Missing]).await
+            // Processes that came and went before anybody looked were there too.
+            let been = || capture(source, Container::default(), &slots).is_ok_and(|c| !c.syscalls.is_empty());
+            loop {
+                match following.until(&[State::Populated, State::Empty, State::Missing]).await? {
+                    State::Empty if !been() => following.changed().await?,
+                    State::Populated => return following.until(&[State::Empty, State::Missing]).await,
+                    ended => return Ok::<_, anyhow::Error>(ended),
+                }
+            }
         };
         tokio::select! {
             state = ends => {

@@ -59,8 +59,16 @@ async fn run(args: &RunArgs) -> Result<Outcome> {
     let modules = Modules::load(args).await?;
     let target = Target::find(args)?;
 
+    let output = args.output.as_deref().filter(|file| match output::probe(file) {
+        Ok(()) => true,
+        Err(error) => {
+            note(&format!("cannot write {}: {error}; the result will go to standard output", file.display()));
+            false
+        }
+    });
+
     let hierarchy = Hierarchy::find()?;
-    let source = Tracer::load(&TracerOptions::default())?;
+    let source = Tracer::load(&target.tracer_options())?;
     match OwnCgroup::sweep(&hierarchy) {
         Ok(swept) if swept.is_empty() => {}
         Ok(swept) => tracing::info!("removed cgroups of a gadgetd that was killed: {}", swept.join(", ")),
@@ -85,11 +93,13 @@ async fn run(args: &RunArgs) -> Result<Outcome> {
         note(&format!("the recording is incomplete: {loss}"));
     }
     let result = modules.run(capture).await?;
-    match output::write(args.output.as_deref(), &result)? {
-        output::Written::Elsewhere => Ok(Outcome::Misplaced),
-        output::Written::AsAsked if losses.is_empty() => Ok(Outcome::Done),
-        output::Written::AsAsked => Ok(Outcome::Incomplete),
-    }
+    let written = output::write(output, &result)?;
+    Ok(match written {
+        _ if args.output.is_some() && output.is_none() => Outcome::Misplaced,
+        output::Written::Elsewhere => Outcome::Misplaced,
+        output::Written::AsAsked if losses.is_empty() => Outcome::Done,
+        output::Written::AsAsked => Outcome::Incomplete,
+    })
 }
 
 /// What is recorded.
@@ -100,6 +110,14 @@ enum Target {
 }
 
 impl Target {
+    /// Only waiting for a cgroup takes more than one slot: every new one gets one until it is known not to be meant.
+    fn tracer_options(&self) -> TracerOptions {
+        match self {
+            Self::Cgroup(_) => TracerOptions::default(),
+            Self::Command(_) | Self::Process(_) => TracerOptions { slots: 1 },
+        }
+    }
+
     fn find(args: &RunArgs) -> Result<Self> {
         match (args.pid, &args.cgroup, args.command.first()) {
             (Some(pid), ..) => Ok(Self::Process(process::Process::find(pid)?)),

@@ -1,10 +1,11 @@
 //! Where results go.
 
 use std::{
+    ffi::OsString,
     fs::{self, Permissions},
     io::{self, Write},
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
@@ -20,6 +21,13 @@ pub(super) enum Written {
     AsAsked,
     /// To standard output, because the file could not be written.
     Elsewhere,
+}
+
+/// Tries whether a file can be written, without changing it: the only way to know is to do it.
+pub(super) fn probe(file: &Path) -> io::Result<()> {
+    let Place::File { folder, draft, .. } = Place::of(file)? else { return Ok(()) };
+    folder.open_with(&draft, OpenOptions::new().write(true).create_new(true))?;
+    folder.remove_file(&draft)
 }
 
 /// Writes a result to a file, or to standard output where none is given. If the file can't be written, the result is
@@ -50,25 +58,48 @@ fn to_stdout(result: &str) -> Result<()> {
         .context("cannot write to standard output")
 }
 
+/// Where a file that a user names really is.
+enum Place {
+    /// A device or a pipe: it can't be replaced, only written to.
+    Device(PathBuf),
+    File {
+        folder: Dir,
+        name: OsString,
+        /// The name it has until it is complete.
+        draft: String,
+        /// The mode of the file that it replaces.
+        mode: Option<u32>,
+    },
+}
+
+impl Place {
+    fn of(file: &Path) -> io::Result<Self> {
+        // A link stays a link: what it leads to is replaced.
+        let target = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+        let mode = match fs::metadata(&target) {
+            Ok(found) if found.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+            Ok(found) if !found.is_file() => return Ok(Self::Device(target)),
+            Ok(found) => Some(found.permissions().mode()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => return Err(e),
+        };
+        let name = target.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_owned();
+        let folder = match target.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let folder = Dir::open_ambient_dir(folder, ambient_authority())?;
+        let draft = format!(".{}.{}", name.display(), std::process::id());
+        Ok(Self::File { folder, name, draft, mode })
+    }
+}
+
 /// Replaces a file as a whole: nobody ever sees half a result, and what was there stays if this fails.
 fn to_file(file: &Path, result: &str) -> io::Result<()> {
-    // A link stays a link: what it leads to is replaced.
-    let target = file.canonicalize().unwrap_or_else(|_| file.to_owned());
-    let mode = match fs::metadata(&target) {
-        Ok(found) if found.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
-        // A device or a pipe can't be replaced, only written to.
-        Ok(found) if !found.is_file() => return fs::write(&target, result),
-        Ok(found) => Some(found.permissions().mode()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-        Err(e) => return Err(e),
+    let (folder, name, draft, mode) = match Place::of(file)? {
+        Place::Device(path) => return fs::write(path, result),
+        Place::File { folder, name, draft, mode } => (folder, name, draft, mode),
     };
-    let name = target.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
-    let folder = match target.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let folder = Dir::open_ambient_dir(folder, ambient_authority())?;
-    let draft = format!(".{}.{}", name.to_string_lossy(), std::process::id());
     let written =
         write_draft(&folder, &draft, mode, result).and_then(|()| folder.rename(&draft, &folder, name));
     if written.is_err() {
@@ -97,6 +128,8 @@ mod tests {
     fn files_are_replaced_whole() {
         let root = tempfile::tempdir().unwrap();
         let file = root.path().join("profile.json");
+        probe(&file).unwrap();
+        assert!(!file.exists());
         to_file(&file, "one").unwrap();
         fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
         let link = root.path().join("link");
@@ -120,6 +153,7 @@ mod tests {
             "".into(),
         ] {
             to_file(&bad, "x").expect_err(&bad.display().to_string());
+            probe(&bad).expect_err(&bad.display().to_string());
         }
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
     }
