@@ -21,7 +21,8 @@ http {
 END
 if [ "$(id -u)" = 0 ]; then echo "user root;" >> nginx.conf; fi
 nginx -p "$PWD" -c "$PWD/nginx.conf" -e "$PWD/error.log" &
-sleep 0.05
+# What the shell calls to wait depends on whether the child runs still: here it does.
+sleep 0.2 & wait $!
 until curl --silent --fail --output /dev/null --unix-socket nginx.sock http://server/; do sleep 0.05; done
 curl --silent --unix-socket nginx.sock http://server/
 curl --silent --output /dev/null --write-out '%{http_code}\n' --unix-socket nginx.sock http://server/missing
