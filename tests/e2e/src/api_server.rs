@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::PostParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::json;
@@ -18,7 +19,7 @@ use crate::pki::{Pki, by_certificate};
 use crate::process::{Daemon, Guardian, Launcher};
 use crate::{Tier, eventually};
 
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_mins(1);
 
 /// Who asks, as the API server will know them.
 #[derive(Clone, Debug)]
@@ -28,6 +29,11 @@ pub struct User {
 }
 
 impl User {
+    /// The name by which role bindings know this user.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// May do everything.
     pub fn admin() -> Self {
         Self { name: "admin".into(), group: Some("system:masters".into()) }
@@ -47,8 +53,9 @@ impl User {
 
 /// A real etcd and kube-apiserver, in a folder of their own; both end when this is dropped.
 ///
-/// Like every API server without a controller manager it completes no deletion of a namespace, collects no garbage
-/// and makes no service account by itself.
+/// Nobody does the controller manager's work: no deletion of a namespace completes, no garbage is collected, no
+/// service account appears by itself, and the roles `view`, `edit` and `admin`, which are aggregated from others,
+/// stay empty. Roles and bindings count a moment after they are stored: see [`eventually`].
 pub struct ApiServer {
     // In the order in which they have to go.
     daemons: Mutex<Daemons>,
@@ -146,7 +153,7 @@ impl ApiServer {
         // API servers of this age insist on an audience.
         let spec = TokenRequestSpec { audiences: vec![ISSUER.into()], ..Default::default() };
         let request = TokenRequest { spec, ..Default::default() };
-        let token = accounts.create_token_request(name, &Default::default(), &request).await?;
+        let token = accounts.create_token_request(name, &PostParams::default(), &request).await?;
         let token = token.status.context("the answer has no token")?.token;
         self.pki.kubeconfig(&format!("account-{namespace}-{name}"), &self.url(), &json!({"token": token}))
     }

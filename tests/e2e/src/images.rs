@@ -76,7 +76,7 @@ pub fn build(image: Image) -> Result<PathBuf> {
     for (_, _, content) in DEMO {
         recipe.update(content);
     }
-    let archive = folder.join(format!("{}-{}.tar", image.name(), &hex(&recipe.finalize())[..12]));
+    let archive = folder.join(format!("{}-{}.tar", image.name(), &format!("{:x}", recipe.finalize())[..12]));
     let lock = File::create(folder.join("lock"))?;
     lock.lock()?;
     if !archive.exists() {
@@ -87,6 +87,14 @@ pub fn build(image: Image) -> Result<PathBuf> {
         };
         let made = work.path().join("image.tar");
         write_archive(&made, image.reference(), &image.config(), &layers)?;
+        for older in fs::read_dir(&folder)?.filter_map(|entry| Some(entry.ok()?.path())) {
+            if older
+                .file_name()
+                .is_some_and(|it| it.to_string_lossy().starts_with(&format!("{}-", image.name())))
+            {
+                fs::remove_file(older)?;
+            }
+        }
         fs::rename(made, &archive)?;
     }
     Ok(archive)
@@ -98,7 +106,7 @@ pub fn write_archive(to: &Path, reference: &str, config: &Value, layers: &[PathB
     for layer in layers {
         let mut hash = Sha256::new();
         io::copy(&mut File::open(layer)?, &mut hash)?;
-        digests.push(format!("sha256:{}", hex(&hash.finalize())));
+        digests.push(format!("sha256:{:x}", hash.finalize()));
     }
     let names: Vec<String> = (0..layers.len()).map(|index| format!("layer-{index}.tar")).collect();
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
@@ -248,8 +256,4 @@ fn demo(work: &Path) -> Result<PathBuf> {
     }
     layer.finish()?;
     Ok(path)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

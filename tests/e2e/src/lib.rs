@@ -52,6 +52,6 @@ pub fn assets(tier: Tier) -> Option<PathBuf> {
         None => format!("no Kubernetes programs here; this makes them: {}", tier.remedy()),
     };
     assert!(std::env::var("CI").as_deref() != Ok("true"), "cannot run: {problem}");
-    eprintln!("CANNOT RUN: {problem}");
+    eprintln!("SKIPPED: {problem}");
     None
 }

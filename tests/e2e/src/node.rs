@@ -150,6 +150,21 @@ impl Node {
         Ok(command)
     }
 
+    /// What kubectl writes to stdout.
+    ///
+    /// # Errors
+    /// Where it fails: with what it writes to stderr.
+    pub fn kubectl_output(&self, arguments: &[&str]) -> Result<String> {
+        Ok(String::from_utf8(run(self.kubectl()?.args(arguments))?)?)
+    }
+
+    /// Applies a manifest (YAML or JSON).
+    pub fn apply(&self, manifest: &str) -> Result<()> {
+        let file = self.state.join("applied");
+        fs::write(&file, manifest)?;
+        run(self.kubectl()?.arg("apply").stdin(File::open(file)?).args(["--filename", "-"])).map(drop)
+    }
+
     /// A command that will run on the node: with its paths and its network.
     pub fn command(&self, program: impl Into<OsString>) -> Command {
         self.launcher.command(program)
@@ -206,11 +221,9 @@ impl Node {
 /// A process that keeps the namespaces open, in the cgroup of all that belongs to the node.
 async fn namespaces(guardian: &Arc<Guardian>, state: &Path) -> Result<Daemon> {
     let cgroups = unified();
-    ensure!(
-        !cgroups.join("kubepods").exists(),
-        "{} exists: another kubelet runs on this machine",
-        cgroups.join("kubepods").display()
-    );
+    let pods = cgroups.join("kubepods");
+    let events = fs::read_to_string(pods.join("cgroup.events")).unwrap_or_default();
+    ensure!(!events.contains("populated 1"), "{} has processes: another kubelet runs here", pods.display());
     let own = cgroups.join(LINK);
     fs::create_dir_all(&own)?;
     fs::write(state.join("owns-kubepods"), "")?;
@@ -313,7 +326,8 @@ fn components(api: &ApiServer, state: &Path) -> Result<Vec<(&'static str, Vec<St
             "address": address,
             "cgroupDriver": "cgroupfs",
             "failSwapOn": false,
-            // Pods that end are noticed by the next synchronization.
+            // How soon a node is ready, and how soon a deleted pod is gone.
+            "nodeStatusUpdateFrequency": "1s",
             "syncFrequency": "5s",
             "resolvConf": state.join("resolv.conf"),
             // The machine's disk is others' business.
