@@ -17,6 +17,7 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use crate::{
+    kube_assets,
     process::{cargo, show},
     setup,
 };
@@ -32,13 +33,19 @@ pub(crate) enum Tier {
     Kernel,
     /// Profiles enforced by runc and crun; needs root
     Enforced,
+    /// A real Kubernetes, which is built first; needs root, and runs only when it is named
+    Cluster,
 }
 
 impl Tier {
+    /// What runs when no tier is named.
+    const USUAL: [Self; 4] = [Self::Pure, Self::Host, Self::Kernel, Self::Enforced];
+
     /// The tier of a test program. What is not known to need anything is pure.
     fn of(package: &str, target: &str) -> Self {
         match (package, target) {
             (_, "enforced") => Self::Enforced,
+            ("gadgetd-e2e", _) => Self::Cluster,
             ("gadgetd-host" | "gadgetd-guests", _) => Self::Host,
             ("gadgetd" | "gadgetd-bench" | "gadgetd-fidelity" | "gadgetd-tracer", _) => Self::Kernel,
             _ => Self::Pure,
@@ -83,10 +90,13 @@ struct Program {
     folder: PathBuf,
 }
 
-/// Runs the tiers, all if none is named, and prints a table of what came of them.
+/// Runs the tiers, the usual ones if none is named, and prints a table of what came of them.
 pub(crate) fn run(tiers: &[Tier]) -> Result<()> {
-    let tiers = if tiers.is_empty() { Tier::value_variants() } else { tiers };
+    let tiers = if tiers.is_empty() { &Tier::USUAL } else { tiers };
     setup::ensure(setup::For::Test)?;
+    if tiers.contains(&Tier::Cluster) {
+        kube_assets::provide(gadgetd_kube_assets::Tier::Node)?;
+    }
     let programs = match compile() {
         Ok(programs) => programs,
         Err(error) => {
