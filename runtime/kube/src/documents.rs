@@ -1,6 +1,6 @@
 //! Which documents are made of what was recorded, and how many of them fit into a Trace.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use gadgetd_core::{Capture, Container};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -153,37 +153,52 @@ impl Group<'_> {
     }
 }
 
-/// Puts a new entry in the place of the one it renews, or behind the others.
+/// Whether an entry is about the same containers as an older one.
+pub fn renews(entry: &Output, older: &Output) -> bool {
+    older.id == entry.id || entry.instances.iter().any(|id| older.instances.contains(id))
+}
+
+/// Puts a new entry behind the others, and takes out those that it renews.
 pub fn place(outputs: &mut Vec<Output>, mut entry: Output) {
     entry.sequence = outputs.iter().map(|o| o.sequence).max().unwrap_or(0) + 1;
-    let renews = |o: &Output| o.id == entry.id || entry.instances.iter().any(|id| o.instances.contains(id));
-    outputs.retain(|o| !renews(o));
+    outputs.retain(|o| !renews(&entry, o));
     outputs.push(entry);
 }
 
-/// Makes the outputs of one node fit, next to `others` bytes of other nodes. Gives how many documents had to go:
-/// in mode Stream the oldest, with their entries; otherwise the largest, whose entries then say so.
-pub fn fit(outputs: &mut Vec<Output>, mode: &OutputMode, others: usize) -> u64 {
-    let mut gone = 0;
-    let most = if *mode == OutputMode::Stream { STREAM_MAX } else { ENTRIES_MAX };
-    if outputs.len() > most {
-        let surplus = outputs.len() - most;
-        outputs.drain(..surplus);
-        gone += surplus as u64;
-    }
+/// What had to go because it did not fit.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Gone {
+    /// How many documents.
+    pub documents: u64,
+    /// The ids of the containers whose entries went with them: they should be forgotten, or their documents would be
+    /// due again.
+    pub instances: Vec<String>,
+}
+
+/// Makes the outputs of one node fit, next to `others` bytes of other nodes. In mode Stream the oldest go, with their
+/// entries; otherwise the largest documents, whose entries then say so.
+pub fn fit(outputs: &mut Vec<Output>, mode: &OutputMode, others: usize) -> Gone {
+    let mut gone = Gone::default();
+    let stream = *mode == OutputMode::Stream;
     let size = |o: &Output| o.output.as_ref().map_or(0, String::len);
     for output in outputs.iter_mut().filter(|o| size(o) > DOCUMENT_MAX) {
         withhold(output);
-        gone += 1;
+        gone.documents += 1;
     }
     let room = BYTES_MAX.saturating_sub(others);
-    while outputs.iter().map(size).sum::<usize>() > room {
-        if *mode == OutputMode::Stream {
-            outputs.remove(0);
-        } else if let Some(largest) = outputs.iter_mut().max_by_key(|o| size(o)) {
-            withhold(largest);
-        }
-        gone += 1;
+    let most = if stream { STREAM_MAX } else { ENTRIES_MAX };
+    let mut bytes: usize = outputs.iter().map(size).sum();
+    while outputs.len() > most || (stream && bytes > room && !outputs.is_empty()) {
+        let oldest = outputs.remove(0);
+        bytes -= size(&oldest);
+        gone.documents += 1;
+        gone.instances.extend(oldest.instances);
+    }
+    while bytes > room {
+        let Some(largest) = outputs.iter_mut().max_by_key(|o| size(o)) else { break };
+        bytes -= size(largest);
+        withhold(largest);
+        gone.documents += 1;
     }
     gone
 }
@@ -194,11 +209,6 @@ fn withhold(output: &mut Output) {
         "the document has {size} bytes, more than fits into this object: use outputMode File, or a narrower filter"
     ));
     output.complete = false;
-}
-
-/// The time since the last new call, as the shortest of several.
-pub fn since_new(all: impl IntoIterator<Item = Option<Duration>>) -> Option<Duration> {
-    all.into_iter().flatten().min()
 }
 
 #[cfg(test)]
@@ -314,22 +324,23 @@ mod tests {
     #[test]
     fn a_stream_keeps_the_newest() {
         let mut outputs: Vec<_> = (0..STREAM_MAX + 3).map(|i| document(i, 10)).collect();
-        assert_eq!(fit(&mut outputs, &OutputMode::Stream, 0), 3);
+        let gone = fit(&mut outputs, &OutputMode::Stream, 0);
+        assert_eq!(gone, Gone { documents: 3, instances: vec!["0".into(), "1".into(), "2".into()] });
         assert_eq!((outputs.len(), outputs[0].id.as_str()), (STREAM_MAX, "3"));
         let mut outputs: Vec<_> = (0..8).map(|i| document(i, DOCUMENT_MAX)).collect();
-        assert_eq!(fit(&mut outputs, &OutputMode::Stream, BYTES_MAX / 2), 6);
+        assert_eq!(fit(&mut outputs, &OutputMode::Stream, BYTES_MAX / 2).documents, 6);
         assert_eq!(outputs[0].id, "6");
     }
 
     #[test]
     fn a_status_keeps_every_entry_and_says_which_documents_are_missing() {
         let mut outputs: Vec<_> = (0..5).map(|i| document(i, DOCUMENT_MAX - 4 + i)).collect();
-        assert_eq!(fit(&mut outputs, &OutputMode::Status, 0), 1);
+        assert_eq!(fit(&mut outputs, &OutputMode::Status, 0), Gone { documents: 1, instances: vec![] });
         let missing: Vec<_> = outputs.iter().filter(|o| o.output.is_none()).collect();
         assert_eq!((outputs.len(), missing.len(), missing[0].id.as_str()), (5, 1, "4"));
         assert!(missing[0].warning.as_ref().unwrap().contains("outputMode File") && !missing[0].complete);
         let mut outputs = vec![document(0, DOCUMENT_MAX + 1)];
-        assert_eq!(fit(&mut outputs, &OutputMode::Status, 0), 1);
+        assert_eq!(fit(&mut outputs, &OutputMode::Status, 0).documents, 1);
         assert_eq!(outputs[0].output, None);
     }
 }

@@ -5,6 +5,10 @@
 //! ([`documents`], [`names`]), how several nodes give one answer ([`summary`]), and how a seccomp policy becomes a
 //! `SeccompProfile` ([`spo`]). The command line needs no more, and builds for any system.
 //!
+//! With the feature `controller` it is also what works by those rules on a node: the [`controller`], which reaches
+//! the kernel and the gadgets through two traits, and the [`adapter`] between the API server and what gadgets
+//! may ask of it.
+//!
 //! ```
 //! use gadgetd_kube::{Trace, TraceFilter, TraceSpec};
 //!
@@ -14,6 +18,10 @@
 //! assert_eq!(serde_json::to_value(&trace).unwrap()["spec"]["outputMode"], "Status");
 //! ```
 
+#[cfg(feature = "controller")]
+pub mod adapter;
+#[cfg(feature = "controller")]
+pub mod controller;
 pub mod crds;
 pub mod documents;
 pub mod machine;

@@ -15,10 +15,14 @@ use crate::{NodeStatus, Output, Progress, State, Trace, TraceStatus};
 pub fn summary(trace: &Trace, now: Timestamp) -> TraceStatus {
     let empty = TraceStatus::default();
     let status = trace.status.as_ref().unwrap_or(&empty);
-    let (nodes, outputs) = (&status.nodes, &status.outputs);
+    // What a node did for which the Trace no longer is does not count.
+    let counts = |node: &str| trace.spec.node.is_empty() || node == trace.spec.node;
+    let nodes: Vec<_> = status.nodes.iter().filter(|n| counts(&n.node)).collect();
+    let outputs: Vec<_> = status.outputs.iter().filter(|o| counts(&o.node)).collect();
     if nodes.is_empty() {
         return empty;
     }
+    let (nodes, outputs) = (nodes.as_slice(), outputs.as_slice());
     let state = state(nodes);
     let progress = progress(nodes);
     let error = joined(nodes.iter().filter_map(|n| n.operation_error.as_deref()));
@@ -44,7 +48,7 @@ pub fn summary(trace: &Trace, now: Timestamp) -> TraceStatus {
         }
     };
     TraceStatus {
-        output: match outputs.as_slice() {
+        output: match outputs {
             [one] => one.output.clone(),
             _ => None,
         },
@@ -60,12 +64,12 @@ pub fn summary(trace: &Trace, now: Timestamp) -> TraceStatus {
 }
 
 /// Started while any node records; else what the nodes came to.
-fn state(nodes: &[NodeStatus]) -> Option<State> {
+fn state(nodes: &[&NodeStatus]) -> Option<State> {
     let any = |state: &State| nodes.iter().any(|n| n.state.as_ref() == Some(state));
     [State::Started, State::Completed, State::Stopped].into_iter().find(|s| any(s))
 }
 
-fn progress(nodes: &[NodeStatus]) -> Progress {
+fn progress(nodes: &[&NodeStatus]) -> Progress {
     let all = || nodes.iter().filter_map(|n| n.progress.as_ref());
     Progress {
         containers: all().map(|p| p.containers).sum(),
@@ -83,17 +87,17 @@ fn joined<'a>(texts: impl Iterator<Item = &'a str>) -> Option<String> {
 }
 
 fn warning(
-    nodes: &[NodeStatus],
-    outputs: &[Output],
+    nodes: &[&NodeStatus],
+    outputs: &[&Output],
     parameters: &BTreeMap<String, String>,
 ) -> Option<String> {
-    let seen = |n: &NodeStatus| n.progress.as_ref().is_some_and(|p| p.containers > 0);
+    let seen = |n: &&NodeStatus| n.progress.as_ref().is_some_and(|p| p.containers > 0);
     let somewhere = nodes.iter().any(seen);
     // That a pod is not on this node matters only if it is on no other.
     let of_nodes = nodes.iter().filter(|n| seen(n) || !somewhere);
     let of_nodes = of_nodes.filter_map(|n| n.operation_warning.clone());
     let several = (outputs.len() > 1).then(|| {
-        let who: BTreeSet<_> = outputs.iter().map(who).collect();
+        let who: BTreeSet<_> = outputs.iter().map(|o| who(o)).collect();
         let merge = match parameters.get("merge").map(String::as_str) {
             Some("pod") => "",
             _ => ", or set parameter merge=pod",
@@ -123,7 +127,7 @@ fn who(output: &Output) -> String {
     parts.into_iter().filter(|p| !p.is_empty()).map(String::as_str).collect::<Vec<_>>().join("/")
 }
 
-fn complete(outputs: &[Output]) -> (&'static str, &'static str, String) {
+fn complete(outputs: &[&Output]) -> (&'static str, &'static str, String) {
     let lost = outputs.iter().filter(|o| !o.complete);
     let lost = joined(lost.filter_map(|o| o.warning.as_deref()));
     match lost {

@@ -1,0 +1,236 @@
+//! The controller that every node runs: it reconciles the Traces of its node, and of all nodes.
+//!
+//! It does what [`crate::machine::plan`] says, one step at a time, and asks again after each. What it needs of the
+//! node it reaches through [`Recorder`], [`Runner`], [`FileSink`] and [`ResourceSink`].
+//!
+//! **Who writes what.** Each node applies its own entries of `status.nodes` and `status.outputs` (server-side, as
+//! field manager `gadgetd-<node>`), so nodes never overwrite each other. The rest of the status is a
+//! summary that any node may write, as field manager `gadgetd`, and only onto the version of the object that it
+//! was computed from.
+//!
+//! **Crashes.** The order of the steps is such that each can be repeated: an operation is taken before
+//! it is carried out, and noted in the status after; the finalizer is set before the kernel side starts, and
+//! removed after it was released; documents are in the status before what they were made from is released.
+
+mod parts;
+mod profiles;
+mod reconcile;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures::{FutureExt as _, StreamExt as _};
+use kube::{
+    Api, Client, ResourceExt as _,
+    runtime::{
+        Controller as KubeController,
+        controller::{Action, Config},
+        reflector::{ObjectRef, Store},
+        utils::Backoff,
+        watcher,
+    },
+};
+use thiserror::Error;
+
+pub use parts::{
+    Document, FileSink, Order, PartError, Reason, Recorder, ResourceSink, Run, RunError, Runner, Seen,
+    Session, Written,
+};
+pub use profiles::{SECCOMP, SeccompProfiles, grants};
+
+use crate::Trace;
+
+/// The longest name of a node: the API server takes field managers of 128 characters.
+const NODE_MAX: usize = 120;
+
+/// How a controller works.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The name of this node.
+    pub node: String,
+    /// The runtime's own namespace, whose Traces may select any pod.
+    pub system_namespace: String,
+    /// How long another node may leave an operation alone before this one looks whether it exists.
+    pub grace: Duration,
+    /// How often the progress of a recording is looked at.
+    pub progress: Duration,
+    /// How long a call to the API server may take.
+    pub deadline: Duration,
+    /// How often recordings are looked for whose Trace is gone.
+    pub sweep: Duration,
+}
+
+impl Settings {
+    /// The usual ones.
+    pub fn new(node: impl Into<String>, system_namespace: impl Into<String>) -> Self {
+        Self {
+            node: node.into(),
+            system_namespace: system_namespace.into(),
+            grace: Duration::from_secs(2),
+            progress: Duration::from_secs(2),
+            deadline: Duration::from_secs(15),
+            sweep: Duration::from_mins(1),
+        }
+    }
+}
+
+/// What a node brings in.
+#[derive(Debug)]
+pub struct Parts<R, U, F, S> {
+    /// Records.
+    pub recorder: R,
+    /// Runs gadgets.
+    pub runner: U,
+    /// Writes files.
+    pub files: F,
+    /// Writes objects.
+    pub resources: S,
+}
+
+/// Why a controller cannot begin.
+#[derive(Debug, Error)]
+pub enum ControllerError {
+    /// The name does not fit into what the API server takes.
+    #[error("the name of this node has {0} characters; gadgetd can work for names of at most {NODE_MAX}")]
+    NodeName(usize),
+}
+
+/// What every reconciliation shares.
+struct Context<R, U, F, S> {
+    client: Client,
+    settings: Settings,
+    parts: Parts<R, U, F, S>,
+    /// Other nodes that somebody waits for, by the Trace's uid, and since when.
+    waiting: Mutex<HashMap<String, (String, Instant)>>,
+}
+
+impl<R, U, F, S> Context<R, U, F, S> {
+    fn traces(&self, namespace: &str) -> Api<Trace> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// How long somebody has been waiting for a node.
+    fn waited(&self, uid: &str, node: &str) -> Duration {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, since) = waiting
+            .entry(uid.to_owned())
+            .and_modify(|known| {
+                if known.0 != node {
+                    *known = (node.to_owned(), Instant::now());
+                }
+            })
+            .or_insert_with(|| (node.to_owned(), Instant::now()));
+        since.elapsed()
+    }
+
+    fn waits_no_more(&self, uid: &str) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+}
+
+/// Runs the controller until `shutdown` resolves; reconciliations that are under way are finished.
+pub async fn run<R: Recorder, U: Runner, F: FileSink, S: ResourceSink>(
+    client: Client,
+    settings: Settings,
+    parts: Parts<R, U, F, S>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ControllerError> {
+    if settings.node.len() > NODE_MAX {
+        return Err(ControllerError::NodeName(settings.node.len()));
+    }
+    let controller = KubeController::new(Api::<Trace>::all(client.clone()), watcher::Config::default());
+    let store = controller.store();
+    let events = parts.recorder.events();
+    let known = store.clone();
+    let touched = events.filter_map(move |uid| {
+        let trace = known.find(|t| t.metadata.uid.as_deref() == Some(&uid));
+        futures::future::ready(trace.map(|t| ObjectRef::from_obj(&*t)))
+    });
+    let context = Arc::new(Context { client, settings, parts, waiting: Mutex::default() });
+    let (stop, stopped) = tokio::sync::watch::channel(());
+    let shutdown = shutdown.map(move |()| drop(stop)).shared();
+    let reconciliations = controller
+        .with_config(Config::default().concurrency(8))
+        .trigger_backoff(Retry::default())
+        .reconcile_on(touched)
+        .graceful_shutdown_on(shutdown)
+        .run(reconcile::reconcile, on_error, context.clone())
+        .for_each(|outcome| async move {
+            if let Err(error) = outcome {
+                tracing::debug!(%error, "reconciliation");
+            }
+        });
+    tokio::join!(reconciliations, sweep(&context, &store, stopped));
+    Ok(())
+}
+
+#[allow(clippy::needless_pass_by_value)] // The signature is kube's.
+fn on_error<R, U, F, S>(
+    trace: Arc<Trace>,
+    error: &reconcile::StepError,
+    _: Arc<Context<R, U, F, S>>,
+) -> Action {
+    let name = format!("{}/{}", trace.namespace().unwrap_or_default(), trace.name_any());
+    tracing::warn!(trace = name, %error, "a step failed, and will be tried again");
+    Action::requeue(Duration::from_secs(1))
+}
+
+/// Ends the recordings of Traces that went without this node's finalizer being waited for.
+async fn sweep<R: Recorder, U, F, S>(
+    context: &Context<R, U, F, S>,
+    store: &Store<Trace>,
+    mut stopped: tokio::sync::watch::Receiver<()>,
+) {
+    let pause = context.settings.sweep;
+    tokio::select! {
+        ready = store.wait_until_ready() => if ready.is_err() { return },
+        _ = stopped.changed() => return,
+    }
+    loop {
+        match context.parts.recorder.sessions().await {
+            Ok(sessions) => {
+                let traces: HashSet<_> = store.state().iter().filter_map(|t| t.uid()).collect();
+                for session in sessions.iter().filter(|s| !traces.contains(&s.trace)) {
+                    tracing::info!(trace = session.trace, "ends a recording whose Trace is gone");
+                    if let Err(error) = context.parts.recorder.stop(&session.trace, None).await {
+                        tracing::warn!(trace = session.trace, %error, "could not end it");
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "could not look for recordings whose Trace is gone"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stopped.changed() => return,
+        }
+    }
+}
+
+/// How long to wait before watching again after the watch broke: an outage of the API server should be over for us
+/// soon after it is over.
+#[derive(Debug, Default)]
+struct Retry {
+    failures: u32,
+    last: Option<Instant>,
+}
+
+impl Iterator for Retry {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        let calm = self.last.is_none_or(|last| now.duration_since(last) > Duration::from_secs(30));
+        self.failures = if calm { 0 } else { (self.failures + 1).min(4) };
+        self.last = Some(now);
+        Some(Duration::from_millis(250 << self.failures))
+    }
+}
+
+impl Backoff for Retry {
+    fn reset(&mut self) {
+        *self = Self::default();
+    }
+}

@@ -1,0 +1,199 @@
+//! What the controller needs of its node: traits, implemented where the kernel and the gadgets are.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::Stream;
+use gadgetd_core::Capture;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use thiserror::Error;
+
+use crate::{
+    documents::Recording,
+    machine::{Found, Gadget, Selection},
+    names::Target,
+};
+
+/// What names a recording on a node: a Trace, and one of its sessions.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Session {
+    /// The uid of the Trace.
+    pub trace: String,
+    /// The number of the start.
+    pub number: u64,
+}
+
+/// How far a recording has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Containers, those that ended among them.
+    pub containers: u32,
+    /// Different system calls over all of them.
+    pub syscalls: u32,
+    /// Time since the last one was new.
+    pub since_new: Option<Duration>,
+    /// The ids of the containers that ended and were not released.
+    pub ended: Vec<String>,
+}
+
+/// Why a part could not do what it was asked. The texts are for people.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PartError {
+    /// It will not do it however often it is asked.
+    #[error("{0}")]
+    Refused(String),
+    /// It may do it later.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Records containers of this node: the kernel side.
+///
+/// Every method may be called again with the same arguments, and then changes nothing: after a crash the
+/// controller repeats what it may or may not have done. Recordings outlive the process.
+pub trait Recorder: Send + Sync + 'static {
+    /// The pods of this node that a selection finds, its container name left aside.
+    fn find(&self, selection: &Selection) -> impl Future<Output = Result<Vec<Found>, PartError>> + Send;
+
+    /// Records every container that the selection finds, now and later, from its first call on where it is not
+    /// running yet. A session that is being recorded goes on as it is.
+    fn start(
+        &self,
+        session: &Session,
+        selection: &Selection,
+    ) -> impl Future<Output = Result<(), PartError>> + Send;
+
+    /// How far a session has come.
+    fn seen(&self, session: &Session) -> impl Future<Output = Result<Seen, PartError>> + Send;
+
+    /// What was recorded, in the order in which the containers appeared; those that ended among them until they
+    /// are released.
+    fn recordings(&self, session: &Session)
+    -> impl Future<Output = Result<Vec<Recording>, PartError>> + Send;
+
+    /// Forgets a container that ended, as far as this session is concerned.
+    fn release(
+        &self,
+        session: &Session,
+        container: &str,
+    ) -> impl Future<Output = Result<(), PartError>> + Send;
+
+    /// Ends every session of a Trace but `keep`, and forgets what it recorded.
+    fn stop(&self, trace: &str, keep: Option<u64>) -> impl Future<Output = Result<(), PartError>> + Send;
+
+    /// Every session that is being recorded, those of an earlier process among them.
+    fn sessions(&self) -> impl Future<Output = Result<Vec<Session>, PartError>> + Send;
+
+    /// The uid of a Trace, each time a container that is recorded for it appears or ends.
+    fn events(&self) -> impl Stream<Item = String> + Send + 'static;
+}
+
+/// Why a gadget runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Somebody asked for the document.
+    OnDemand,
+    /// A container ended.
+    ContainerEnded,
+}
+
+/// One run of a gadget.
+#[derive(Clone, Debug)]
+pub struct Run<'a> {
+    /// The Trace, as `namespace/name`, for logs.
+    pub trace: &'a str,
+    /// The gadget.
+    pub gadget: &'a str,
+    /// The formatter; `None`: the gadget's usual one.
+    pub formatter: Option<&'a str>,
+    /// The parameters of the gadget and of the formatter.
+    pub parameters: &'a BTreeMap<String, String>,
+    /// What was recorded.
+    pub capture: Capture,
+    /// Why it runs.
+    pub reason: Reason,
+}
+
+/// A finished document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// Its media type.
+    pub media_type: String,
+    /// Its text.
+    pub body: String,
+}
+
+/// Why a run gave no document. The texts are for people.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RunError {
+    /// There is nothing to make one from.
+    #[error("nothing was recorded to make a document from")]
+    Empty,
+    /// The gadget or the formatter failed, or refused a parameter.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Runs gadgets.
+pub trait Runner: Send + Sync + 'static {
+    /// The gadgets that it can run.
+    fn gadgets(&self) -> Vec<Gadget>;
+
+    /// Makes one document of one capture.
+    fn run(&self, run: Run<'_>) -> impl Future<Output = Result<Document, RunError>> + Send;
+}
+
+/// Writes documents into files of the node, below the folder that the kubelet reads seccomp profiles from.
+pub trait FileSink: Send + Sync + 'static {
+    /// Writes a file in the folder of a namespace (of the Trace's), whole or not at all, in place of one
+    /// of the same name. Gives what to write as `localhostProfile` to use it.
+    fn write(
+        &self,
+        namespace: &str,
+        name: &str,
+        body: &str,
+    ) -> impl Future<Output = Result<String, PartError>> + Send;
+}
+
+/// A document for an object of its own, and where it comes from.
+#[derive(Clone, Debug)]
+pub struct Order<'a> {
+    /// The Trace's namespace.
+    pub trace_namespace: &'a str,
+    /// The Trace's name.
+    pub trace_name: &'a str,
+    /// The Trace's uid.
+    pub trace_uid: &'a str,
+    /// The node.
+    pub node: &'a str,
+    /// The pod's namespace.
+    pub namespace: &'a str,
+    /// The pod's name.
+    pub pod: &'a str,
+    /// The container's name; `None` where the document is about the whole pod.
+    pub container: Option<&'a str>,
+    /// What controls the pod.
+    pub owner: Option<&'a OwnerReference>,
+    /// Where it goes.
+    pub target: &'a Target,
+    /// The name of the object, before what makes it unique.
+    pub name: &'a str,
+    /// What led to the document: an order of the same occasion for the same container is the same order again.
+    pub occasion: &'a str,
+    /// The document.
+    pub document: &'a Document,
+}
+
+/// An object that holds a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// `namespace/name`, or the name of an object without a namespace.
+    pub resource: String,
+    /// What to write as `localhostProfile` to use it; `None` where it is no seccomp profile.
+    pub localhost_profile: Option<String>,
+}
+
+/// Writes documents into objects of their own.
+pub trait ResourceSink: Send + Sync + 'static {
+    /// Makes the object. The same order again gives the same object; no other object is ever changed.
+    fn write(&self, order: Order<'_>) -> impl Future<Output = Result<Written, PartError>> + Send;
+}

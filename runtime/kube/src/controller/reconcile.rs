@@ -1,0 +1,786 @@
+//! One Trace, step by step.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use gadgetd_core::kube::KubeError;
+use k8s_openapi::{
+    api::core::v1::Node,
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::{SignedDuration, Timestamp},
+};
+use kube::{
+    Api, Resource as _, ResourceExt as _,
+    api::{Patch, PatchParams},
+    runtime::controller::Action,
+};
+use serde_json::{Value, json};
+use thiserror::Error;
+use tokio::time::timeout;
+
+use super::{
+    Context,
+    parts::{
+        Document, FileSink, Order, PartError, Reason, Recorder, ResourceSink, Run, RunError, Runner, Seen,
+        Session,
+    },
+};
+use crate::{
+    ACCEPTED, NodeStatus, Output, OutputMode, Progress, State, Trace, TraceStatus,
+    adapter::sorted,
+    documents::{Group, fit, groups, place, renews},
+    finalizer,
+    machine::{
+        self, Accepted, Act, Gadget, Here, Merge, Parameters, Plan, Refusal, Selection, plan, plan_for_absent,
+    },
+    names::extension,
+    summary::summary,
+};
+
+/// How many steps one reconciliation takes before it lets others have their turn.
+const STEPS: usize = 16;
+
+/// How much later than before the last new call must have been for that alone to be written.
+const NEWS: SignedDuration = SignedDuration::from_secs(2);
+
+/// How long after a step that failed for good on this node it is tried again.
+const LATER: Duration = Duration::from_secs(30);
+
+/// How often a node that exists and does not answer is looked for again.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Why a step must be tried again.
+#[derive(Debug, Error)]
+pub(super) enum StepError {
+    #[error("the API server: {0}")]
+    Kube(#[from] KubeError),
+    #[error("{0}")]
+    Part(String),
+    #[error("the object cannot be written: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// What becomes of a Trace that a step was taken with.
+enum Next {
+    /// The object after the step.
+    Again(Box<Trace>),
+    /// Somebody else changed it meanwhile.
+    Lost,
+    /// It is gone.
+    Gone,
+}
+
+/// Whose documents are to be made.
+#[derive(Clone, Copy)]
+enum Which {
+    All,
+    /// Of containers that ended and have none yet.
+    Due,
+}
+
+/// The documents that were made.
+struct Made {
+    outputs: Vec<Output>,
+    /// Of how many containers or pods there was anything recorded.
+    groups: usize,
+    errors: BTreeSet<String>,
+    dropped: u64,
+}
+
+impl Made {
+    /// Notes that there is no (new) document of a group. What there was stays; a container that ended is not
+    /// tried again.
+    fn failed(&mut self, group: &Group<'_>, mut entry: Output, text: String) {
+        self.errors.insert(format!("{}: {text}", group.who()));
+        if let Some(known) = self.outputs.iter_mut().find(|o| renews(&entry, o)) {
+            known.ended = entry.ended;
+            return;
+        }
+        entry.warning = Some(text);
+        entry.complete = false;
+        place(&mut self.outputs, entry);
+    }
+}
+
+/// One Trace on this node.
+struct Step<'a, R, U, F, S> {
+    context: &'a Context<R, U, F, S>,
+    api: Api<Trace>,
+    gadgets: Vec<Gadget>,
+    namespace: String,
+    name: String,
+    uid: String,
+}
+
+pub(super) async fn reconcile<R: Recorder, U: Runner, F: FileSink, S: ResourceSink>(
+    cached: Arc<Trace>,
+    context: Arc<Context<R, U, F, S>>,
+) -> Result<Action, StepError> {
+    let (Some(namespace), Some(uid)) = (cached.namespace(), cached.uid()) else {
+        return Ok(Action::await_change());
+    };
+    let step = Step {
+        api: context.traces(&namespace),
+        gadgets: context.parts.runner.gadgets(),
+        name: cached.name_any(),
+        namespace,
+        uid,
+        context: &*context,
+    };
+    step.go(&cached).await
+}
+
+impl<R: Recorder, U: Runner, F: FileSink, S: ResourceSink> Step<'_, R, U, F, S> {
+    fn here(&self) -> Here<'_> {
+        let settings = &self.context.settings;
+        Here {
+            node: &settings.node,
+            system_namespace: &settings.system_namespace,
+            gadgets: &self.gadgets,
+            now: Timestamp::now(),
+        }
+    }
+
+    fn node(&self) -> &str {
+        &self.context.settings.node
+    }
+
+    fn session(&self, number: u64) -> Session {
+        Session { trace: self.uid.clone(), number }
+    }
+
+    /// Takes steps until there is nothing to do but wait.
+    async fn go(&self, cached: &Trace) -> Result<Action, StepError> {
+        // What is in the cache may be behind what this node wrote itself. It is good enough to see that there is
+        // nothing to do, and that spares the API server most questions.
+        match plan(cached, &self.here()) {
+            Plan::Idle => {
+                self.context.waits_no_more(&self.uid);
+                return self.rest(cached, None).await;
+            }
+            Plan::Attend { node } => return self.attend(&node).await,
+            Plan::Record { session } if !self.has_news(cached, session).await? => {
+                let pause = self.pause(cached);
+                return self.rest(cached, Some(pause)).await;
+            }
+            _ => {}
+        }
+        let Some(mut trace) = self.get().await? else { return self.gone().await };
+        for _ in 0..STEPS {
+            let next = match plan(&trace, &self.here()) {
+                Plan::Idle => return self.rest(&trace, None).await,
+                Plan::Attend { node } => return self.attend(&node).await,
+                Plan::Claim(accepted) => self.claim(&trace, &accepted).await?,
+                Plan::Perform(accepted, verdict) => self.perform(&trace, &accepted, verdict).await?,
+                Plan::Expire { session } => self.expire(&trace, session).await?,
+                Plan::Record { session } => match self.record(&trace, session).await? {
+                    Ok(next) => next,
+                    Err(pause) => return self.rest(&trace, Some(pause)).await,
+                },
+                Plan::Release => self.release(&trace).await?,
+            };
+            match next {
+                Next::Again(after) => trace = *after,
+                Next::Lost => return Ok(Action::requeue(Duration::from_millis(100))),
+                Next::Gone => return self.gone().await,
+            }
+        }
+        Ok(Action::requeue(Duration::from_millis(100)))
+    }
+
+    /// Nothing to do but, for one of the nodes, to keep the summary true.
+    async fn rest(&self, trace: &Trace, pause: Option<Duration>) -> Result<Action, StepError> {
+        let nodes = trace.status.iter().flat_map(|s| &s.nodes).map(|n| n.node.as_str());
+        // Whoever writes its own part writes the summary; one more looks whether that came to pass.
+        if nodes.min() == Some(self.node()) {
+            self.summarise(trace).await?;
+        }
+        Ok(pause.map_or_else(Action::await_change, Action::requeue))
+    }
+
+    /// The object is gone, and took the finalizer with it: whatever is recorded for it is for nobody.
+    async fn gone(&self) -> Result<Action, StepError> {
+        self.context.waits_no_more(&self.uid);
+        part(self.context.parts.recorder.stop(&self.uid, None).await)?;
+        Ok(Action::await_change())
+    }
+
+    // --- the API server ---
+
+    async fn call<T>(&self, call: impl Future<Output = kube::Result<T>>) -> Result<T, KubeError> {
+        let deadline = self.context.settings.deadline;
+        match timeout(deadline, call).await {
+            Ok(answer) => answer.map_err(|error| sorted(&error)),
+            Err(_) => Err(KubeError::Deadline(format!("it took longer than {deadline:?}"))),
+        }
+    }
+
+    async fn get(&self) -> Result<Option<Trace>, StepError> {
+        let trace = self.call(self.api.get_opt(&self.name)).await?;
+        Ok(trace.filter(|t| t.metadata.uid.as_ref() == Some(&self.uid)))
+    }
+
+    /// Changes metadata of the version that was read, and of no other.
+    async fn patch(&self, trace: &Trace, mut metadata: Value) -> Result<Next, StepError> {
+        metadata["resourceVersion"] = json!(trace.resource_version());
+        let params = PatchParams { field_manager: Some(manager(self.node())), ..PatchParams::default() };
+        let patch = Patch::Merge(json!({ "metadata": metadata }));
+        next(self.call(self.api.patch(&self.name, &params, &patch)).await)
+    }
+
+    /// Applies a part of the status.
+    async fn apply(&self, manager: &str, version: Option<String>, status: Value) -> Result<Next, StepError> {
+        let object = json!({
+            "apiVersion": Trace::api_version(&()),
+            "kind": Trace::kind(&()),
+            "metadata": {
+                "name": self.name,
+                "namespace": self.namespace,
+                "uid": self.uid,
+                "resourceVersion": version,
+            },
+            "status": status,
+        });
+        let params = PatchParams::apply(manager).force();
+        next(self.call(self.api.patch_status(&self.name, &params, &Patch::Apply(object))).await)
+    }
+
+    /// Writes the entries of a node, then the summary of all.
+    async fn write(&self, entry: &NodeStatus, outputs: &[Output]) -> Result<Next, StepError> {
+        let status = json!({ "nodes": [entry], "outputs": outputs });
+        match self.apply(&manager(&entry.node), None, status).await? {
+            Next::Again(after) => self.summarise(&after).await,
+            other => Ok(other),
+        }
+    }
+
+    /// Makes the summary what it should be, on the version of the object that it was computed from.
+    async fn summarise(&self, trace: &Trace) -> Result<Next, StepError> {
+        let wanted = summary(trace, Timestamp::now());
+        let mut found = trace.status.clone().unwrap_or_default();
+        found.nodes.clear();
+        found.outputs.clear();
+        if found == wanted || wanted == TraceStatus::default() {
+            return Ok(Next::Again(Box::new(trace.clone())));
+        }
+        let status = serde_json::to_value(wanted)?;
+        match self.apply("gadgetd", trace.resource_version(), status).await? {
+            // Somebody wrote a newer part, and then the summary, or will.
+            Next::Lost => self.get().await.map(|t| t.map_or(Next::Gone, |t| Next::Again(Box::new(t)))),
+            next => Ok(next),
+        }
+    }
+
+    // --- steps ---
+
+    async fn claim(&self, trace: &Trace, accepted: &Accepted) -> Result<Next, StepError> {
+        let mut annotations = serde_json::Map::new();
+        for key in machine::asking(trace) {
+            annotations.insert(key, Value::Null);
+        }
+        annotations.insert(ACCEPTED.into(), serde_json::to_string(accepted)?.into());
+        let next = self.patch(trace, json!({ "annotations": annotations })).await?;
+        if matches!(next, Next::Again(_)) {
+            let operation = &accepted.operation;
+            tracing::info!(trace = self.who(), id = accepted.id, ?operation, "took an operation");
+        }
+        Ok(next)
+    }
+
+    fn who(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// This node's part of the status, as it is.
+    fn entry(&self, trace: &Trace) -> NodeStatus {
+        let fresh = || NodeStatus { node: self.node().to_owned(), ..NodeStatus::default() };
+        machine::entry(trace, self.node()).cloned().unwrap_or_else(fresh)
+    }
+
+    fn outputs(&self, trace: &Trace) -> Vec<Output> {
+        let outputs = trace.status.iter().flat_map(|s| &s.outputs);
+        let mut outputs: Vec<_> = outputs.filter(|o| o.node == self.node()).cloned().collect();
+        outputs.sort_by_key(|o| o.sequence);
+        outputs
+    }
+
+    async fn perform(
+        &self,
+        trace: &Trace,
+        accepted: &Accepted,
+        verdict: Result<Act, Refusal>,
+    ) -> Result<Next, StepError> {
+        let before = self.entry(trace);
+        let entry = NodeStatus {
+            operation: accepted.id,
+            operation_error: None,
+            operation_warning: None,
+            ..before.clone()
+        };
+        let outputs = self.outputs(trace);
+        match verdict {
+            Err(refusal) => {
+                tracing::info!(trace = self.who(), id = accepted.id, %refusal, "refused an operation");
+                self.write(&refused(entry, &refusal), &outputs).await
+            }
+            Ok(Act::Nothing) => {
+                let operation_warning = before.operation_warning;
+                self.write(&NodeStatus { operation_warning, ..entry }, &outputs).await
+            }
+            Ok(Act::Start { session, generate }) => {
+                self.start(trace, accepted, entry, session, generate).await
+            }
+            Ok(Act::Generate { session }) => {
+                self.finish(trace, accepted, entry, Some(session), State::Started).await
+            }
+            Ok(Act::Stop { session }) => self.finish(trace, accepted, entry, session, State::Stopped).await,
+        }
+    }
+
+    async fn start(
+        &self,
+        trace: &Trace,
+        accepted: &Accepted,
+        entry: NodeStatus,
+        number: u64,
+        generate: bool,
+    ) -> Result<Next, StepError> {
+        let system = &self.context.settings.system_namespace;
+        let recorder = &self.context.parts.recorder;
+        let selection = machine::selection(trace.spec.filter.as_ref(), &self.namespace, system);
+        let parameters = Parameters::read(trace, Some(accepted));
+        let (selection, parameters) = match (selection, parameters) {
+            (Ok(selection), Ok(parameters)) => (selection, parameters),
+            (Err(refusal), _) | (_, Err(refusal)) => {
+                return self.write(&refused(entry, &refusal), &self.outputs(trace)).await;
+            }
+        };
+        let found = part(recorder.find(&selection).await)?;
+        let node = (!trace.spec.node.is_empty()).then(|| self.node());
+        let warning = match machine::look(&selection, &found, node) {
+            Ok(warning) => warning,
+            Err(refusal) => return self.write(&refused(entry, &refusal), &self.outputs(trace)).await,
+        };
+        // First what makes sure that it is released; the object comes back, and this step with it.
+        let mut finalizers = trace.finalizers().to_vec();
+        let own = finalizer(self.node());
+        if !finalizers.contains(&own) {
+            finalizers.push(own);
+            return self.patch(trace, json!({ "finalizers": finalizers })).await;
+        }
+        part(recorder.stop(&self.uid, Some(number)).await)?;
+        match recorder.start(&self.session(number), &selection).await {
+            Ok(()) => {}
+            Err(PartError::Refused(text)) => {
+                let entry = NodeStatus { operation_error: Some(text), state: None, session: None, ..entry };
+                return self.write(&entry, &self.outputs(trace)).await;
+            }
+            Err(PartError::Unavailable(text)) => return Err(StepError::Part(text)),
+        }
+        tracing::info!(trace = self.who(), %selection, "records");
+        let entry = NodeStatus {
+            session: Some(number),
+            state: Some(State::Started),
+            started: Some(Time(Timestamp::now())),
+            timeout_seconds: parameters.timeout.map(|t| t.as_secs()),
+            filter: trace.spec.filter.clone(),
+            operation_warning: warning,
+            progress: None,
+            ..entry
+        };
+        if generate {
+            // Nothing can have been recorded yet, so the same as a start; but for its own operation.
+            let warning = "This node began to record only now, and has no documents yet".to_owned();
+            let operation_warning = Some(entry.operation_warning.clone().unwrap_or(warning));
+            return self.write(&NodeStatus { operation_warning, ..entry }, &[]).await;
+        }
+        let progress = self.progress(&entry, number).await?;
+        self.write(&NodeStatus { progress: Some(progress), ..entry }, &[]).await
+    }
+
+    /// Makes documents of everything, and puts the recording into `state`.
+    async fn finish(
+        &self,
+        trace: &Trace,
+        accepted: &Accepted,
+        entry: NodeStatus,
+        session: Option<u64>,
+        state: State,
+    ) -> Result<Next, StepError> {
+        let Some(number) = session else {
+            let entry = NodeStatus { state: entry.state.clone().map(|_| state), ..entry };
+            return self.write(&entry, &self.outputs(trace)).await;
+        };
+        let parameters = match Parameters::read(trace, Some(accepted)) {
+            Ok(parameters) => parameters,
+            // Only a stop comes here with such: it stops, and says what it could not make documents with.
+            Err(refusal) => {
+                let entry = NodeStatus { state: Some(state), ..refused(entry, &refusal) };
+                return self.write(&entry, &self.outputs(trace)).await;
+            }
+        };
+        self.adopt(trace, &entry, number).await?;
+        let occasion = format!("operation-{}", accepted.id);
+        let made = self.make(trace, number, &parameters, Reason::OnDemand, Which::All, &occasion).await?;
+        let mut entry = self.made(entry, number, &made).await?;
+        if made.groups == 0 {
+            entry.operation_warning = Some(self.nothing(trace, &entry, &state));
+        }
+        entry.state = Some(state);
+        tracing::info!(trace = self.who(), documents = made.groups, state = ?entry.state, "made documents");
+        self.write(&entry, &made.outputs).await
+    }
+
+    /// What to say where nothing was recorded.
+    fn nothing(&self, trace: &Trace, entry: &NodeStatus, state: &State) -> String {
+        let node =
+            if trace.spec.node.is_empty() { String::new() } else { format!(" on node {}", self.node()) };
+        let what = self.selection(entry).map_or_else(|_| "What was asked for".to_owned(), |s| s.to_string());
+        let now =
+            if *state == State::Started { "nothing has been recorded yet" } else { "nothing was recorded" };
+        format!("{what} not found{node}: {now}")
+    }
+
+    /// The entry after documents were made.
+    async fn made(&self, entry: NodeStatus, number: u64, made: &Made) -> Result<NodeStatus, StepError> {
+        let mut progress = self.progress(&entry, number).await?;
+        progress.dropped += made.dropped;
+        let error = made.errors.iter().cloned().collect::<Vec<_>>().join("; ");
+        let operation_error = (!error.is_empty()).then_some(error).or(entry.operation_error);
+        Ok(NodeStatus { progress: Some(progress), operation_error, ..entry })
+    }
+
+    async fn expire(&self, trace: &Trace, number: u64) -> Result<Next, StepError> {
+        let entry = self.entry(trace);
+        self.adopt(trace, &entry, number).await?;
+        let mut entry = match Parameters::read(trace, None) {
+            Err(refusal) => refused(entry, &refusal),
+            Ok(parameters) => {
+                let occasion = format!("timeout-{number}");
+                let made =
+                    self.make(trace, number, &parameters, Reason::OnDemand, Which::All, &occasion).await?;
+                let mut entry = self.made(entry, number, &made).await?;
+                if made.groups == 0 {
+                    entry.operation_warning = Some(self.nothing(trace, &entry, &State::Completed));
+                }
+                entry.state = Some(State::Completed);
+                return self.write(&entry, &made.outputs).await;
+            }
+        };
+        entry.state = Some(State::Completed);
+        self.write(&entry, &self.outputs(trace)).await
+    }
+
+    /// Gives up what is recorded here, then the entry where the Trace is another node's, then the finalizer.
+    async fn release(&self, trace: &Trace) -> Result<Next, StepError> {
+        part(self.context.parts.recorder.stop(&self.uid, None).await)?;
+        let deleting = trace.metadata.deletion_timestamp.is_some();
+        let elsewhere = !trace.spec.node.is_empty() && trace.spec.node != self.node();
+        if elsewhere && !deleting && machine::entry(trace, self.node()).is_some() {
+            return self.apply(&manager(self.node()), None, json!({})).await;
+        }
+        self.give_up_finalizer(trace, self.node()).await
+    }
+
+    async fn give_up_finalizer(&self, trace: &Trace, node: &str) -> Result<Next, StepError> {
+        let own = finalizer(node);
+        let rest: Vec<_> = trace.finalizers().iter().filter(|f| **f != own).collect();
+        self.patch(trace, json!({ "finalizers": rest })).await
+    }
+
+    // --- recordings ---
+
+    /// What this node records, as it was asked for when the recording began.
+    fn selection(&self, entry: &NodeStatus) -> Result<Selection, Refusal> {
+        // The rules are applied again: a status is no authority on whose pods a Trace may select.
+        machine::selection(entry.filter.as_ref(), &self.namespace, &self.context.settings.system_namespace)
+    }
+
+    /// Makes sure that a session is being recorded, also after a restart of this process.
+    async fn adopt(&self, trace: &Trace, entry: &NodeStatus, number: u64) -> Result<(), StepError> {
+        let selection = self.selection(entry).map_err(|refusal| StepError::Part(refusal.to_string()))?;
+        if trace.metadata.deletion_timestamp.is_none() {
+            part(self.context.parts.recorder.start(&self.session(number), &selection).await)?;
+        }
+        Ok(())
+    }
+
+    async fn seen(&self, number: u64) -> Result<Seen, StepError> {
+        part(self.context.parts.recorder.seen(&self.session(number)).await)
+    }
+
+    async fn progress(&self, entry: &NodeStatus, number: u64) -> Result<Progress, StepError> {
+        Ok(progress(entry, &self.seen(number).await?))
+    }
+
+    /// Whether a recording has come to something that is not in the status.
+    async fn has_news(&self, trace: &Trace, number: u64) -> Result<bool, StepError> {
+        let entry = self.entry(trace);
+        if !trace.finalizers().contains(&finalizer(self.node())) {
+            return Ok(true);
+        }
+        if let Err(error) = self.adopt(trace, &entry, number).await {
+            tracing::warn!(trace = self.who(), %error, "cannot go on recording");
+            return Ok(true);
+        }
+        let seen = self.seen(number).await?;
+        let outputs = self.outputs(trace);
+        let due = seen.ended.iter().any(|id| !documented(&outputs, id));
+        let releasable = releases(trace) && !seen.ended.is_empty();
+        Ok(due || releasable || entry.progress != Some(progress(&entry, &seen)))
+    }
+
+    /// Sees to the containers that ended and to the progress. `Err`: there was nothing to write; look again later.
+    async fn record(&self, trace: &Trace, number: u64) -> Result<Result<Next, Duration>, StepError> {
+        let own = finalizer(self.node());
+        if !trace.finalizers().contains(&own) {
+            let finalizers: Vec<_> = trace.finalizers().iter().chain([&own]).collect();
+            return Ok(Ok(self.patch(trace, json!({ "finalizers": finalizers })).await?));
+        }
+        let before = self.entry(trace);
+        if let Err(error) = self.adopt(trace, &before, number).await {
+            let operation_error = Some(format!("Cannot go on recording: {error}"));
+            let entry = NodeStatus { operation_error, ..before.clone() };
+            if entry == before {
+                return Ok(Err(LATER));
+            }
+            return Ok(Ok(self.write(&entry, &self.outputs(trace)).await?));
+        }
+        let seen = self.seen(number).await?;
+        let mut outputs = self.outputs(trace);
+        if releases(trace) {
+            for id in seen.ended.iter().filter(|id| documented(&outputs, id)) {
+                part(self.context.parts.recorder.release(&self.session(number), id).await)?;
+            }
+        }
+        let due = seen.ended.iter().any(|id| !documented(&outputs, id));
+        let mut entry = before.clone();
+        entry.progress = Some(progress(&entry, &seen));
+        if seen.containers > 0 && before.progress.as_ref().is_none_or(|p| p.containers == 0) {
+            // It said that there was nothing to record.
+            entry.operation_warning = None;
+        }
+        if due {
+            match Parameters::read(trace, None) {
+                Ok(parameters) => {
+                    let made = self
+                        .make(trace, number, &parameters, Reason::ContainerEnded, Which::Due, "ended")
+                        .await?;
+                    entry = self.made(entry, number, &made).await?;
+                    outputs = made.outputs;
+                }
+                Err(refusal) => entry.operation_error = Some(refusal.to_string()),
+            }
+        }
+        if entry == before && outputs == self.outputs(trace) {
+            return Ok(Err(self.pause(trace)));
+        }
+        Ok(Ok(self.write(&entry, &outputs).await?))
+    }
+
+    /// How long until there is something to see.
+    fn pause(&self, trace: &Trace) -> Duration {
+        let progress = self.context.settings.progress;
+        machine::remaining(trace, &self.here()).map_or(progress, |rest| rest.min(progress))
+    }
+
+    // --- documents ---
+
+    async fn make(
+        &self,
+        trace: &Trace,
+        number: u64,
+        parameters: &Parameters,
+        reason: Reason,
+        which: Which,
+        occasion: &str,
+    ) -> Result<Made, StepError> {
+        let recorder = &self.context.parts.recorder;
+        let output_mode = &trace.spec.output_mode;
+        let recordings = part(recorder.recordings(&self.session(number)).await)?;
+        let groups = groups(&recordings, parameters.merge, output_mode);
+        let mut made =
+            Made { outputs: self.outputs(trace), groups: groups.len(), errors: BTreeSet::new(), dropped: 0 };
+        for group in &groups {
+            let final_already = *output_mode == OutputMode::Stream
+                && group.recordings.iter().all(|r| r.ended)
+                && !group.is_due(&made.outputs);
+            if final_already || (matches!(which, Which::Due) && !group.is_due(&made.outputs)) {
+                continue;
+            }
+            let mut entry = group.entry(self.node());
+            entry.time = Some(Time(Timestamp::now()));
+            match self.document(trace, group, parameters, reason).await {
+                Ok(document) => match self.deliver(trace, group, parameters, &document, occasion).await {
+                    Ok(delivered) => {
+                        entry.output = delivered.output;
+                        entry.resource = delivered.resource;
+                        entry.localhost_profile = delivered.localhost_profile;
+                        place(&mut made.outputs, entry);
+                    }
+                    Err(PartError::Refused(text)) => made.failed(group, entry, text),
+                    Err(PartError::Unavailable(text)) => return Err(StepError::Part(text)),
+                },
+                Err(RunError::Empty) => {
+                    entry.warning = Some("no system call was recorded: there is no document".into());
+                    place(&mut made.outputs, entry);
+                }
+                Err(RunError::Failed(text)) => {
+                    let text = format!("gadget {} failed: {text}", trace.spec.gadget);
+                    made.failed(group, entry, text);
+                }
+            }
+        }
+        let others = trace.status.iter().flat_map(|s| &s.outputs).filter(|o| o.node != self.node());
+        let others = others.filter_map(|o| o.output.as_ref()).map(String::len).sum();
+        let gone = fit(&mut made.outputs, output_mode, others);
+        made.dropped = gone.documents;
+        let ended = |id: &String| recordings.iter().any(|r| r.ended && r.capture.container.id == *id);
+        for id in gone.instances.iter().filter(|id| ended(id)) {
+            part(recorder.release(&self.session(number), id).await)?;
+        }
+        Ok(made)
+    }
+
+    async fn document(
+        &self,
+        trace: &Trace,
+        group: &Group<'_>,
+        parameters: &Parameters,
+        reason: Reason,
+    ) -> Result<Document, RunError> {
+        let external = trace.spec.output_mode == OutputMode::ExternalResource;
+        // The object is made from the profile as the OCI runtime specification has it.
+        let formatter = if external { Some("oci") } else { parameters.formatter.as_deref() };
+        let run = Run {
+            trace: &self.who(),
+            gadget: &trace.spec.gadget,
+            formatter,
+            parameters: &parameters.rest,
+            capture: group.capture(),
+            reason,
+        };
+        self.context.parts.runner.run(run).await
+    }
+
+    /// Takes a document where it goes.
+    async fn deliver(
+        &self,
+        trace: &Trace,
+        group: &Group<'_>,
+        parameters: &Parameters,
+        document: &Document,
+        occasion: &str,
+    ) -> Result<Output, PartError> {
+        let refused = |text: String| PartError::Refused(text);
+        let target = machine::target(trace, parameters, &self.here()).map_err(|r| refused(r.to_string()))?;
+        let Some(target) = target else {
+            return Ok(Output { output: Some(document.body.clone()), ..Output::default() });
+        };
+        let pod_given = trace.spec.filter.as_ref().is_some_and(|f| !f.podname.is_empty());
+        let name = target.name(&group.subject(pod_given)).map_err(|e| refused(e.to_string()))?;
+        if trace.spec.output_mode == OutputMode::File {
+            let name = format!("{name}{}", extension(&document.media_type));
+            let path = self.context.parts.files.write(&self.namespace, &name, &document.body).await?;
+            return Ok(Output { localhost_profile: Some(path), ..Output::default() });
+        }
+        let latest = group.latest();
+        // A container ends once: the id of the latest tells one end from the next.
+        let occasion = match occasion {
+            "ended" => format!("ended-{}", latest.capture.container.id),
+            other => other.to_owned(),
+        };
+        let order = Order {
+            trace_namespace: &self.namespace,
+            trace_name: &self.name,
+            trace_uid: &self.uid,
+            node: self.node(),
+            namespace: &group.namespace,
+            pod: &group.pod,
+            container: group.container.as_deref(),
+            owner: latest.owner.as_ref(),
+            target: &target,
+            name: &name,
+            occasion: &occasion,
+            document,
+        };
+        let written = self.context.parts.resources.write(order).await?;
+        let (resource, localhost_profile) = (Some(written.resource), written.localhost_profile);
+        Ok(Output { resource, localhost_profile, ..Output::default() })
+    }
+
+    // --- other nodes ---
+
+    /// Sees after a while whether a node that somebody waits for exists, and answers for it if not.
+    async fn attend(&self, node: &str) -> Result<Action, StepError> {
+        let grace = self.context.settings.grace;
+        let waited = self.context.waited(&self.uid, node);
+        if waited < grace {
+            return Ok(Action::requeue(grace.saturating_sub(waited)));
+        }
+        let nodes: Api<Node> = Api::all(self.context.client.clone());
+        if self.call(nodes.get_opt(node)).await?.is_some() {
+            return Ok(Action::requeue(PATIENCE));
+        }
+        for _ in 0..STEPS {
+            let Some(trace) = self.get().await? else { return self.gone().await };
+            let _ = match plan_for_absent(&trace, node, &self.here()) {
+                Plan::Claim(accepted) => self.claim(&trace, &accepted).await?,
+                Plan::Perform(accepted, Err(refusal)) => {
+                    let before = machine::entry(&trace, node).cloned().unwrap_or_default();
+                    let entry = NodeStatus { node: node.to_owned(), operation: accepted.id, ..before };
+                    self.write(&refused(entry, &refusal), &[]).await?
+                }
+                Plan::Release => self.give_up_finalizer(&trace, node).await?,
+                _ => break,
+            };
+        }
+        self.context.waits_no_more(&self.uid);
+        Ok(Action::await_change())
+    }
+}
+
+/// The field manager of a node.
+fn manager(node: &str) -> String {
+    format!("gadgetd-{node}")
+}
+
+fn refused(entry: NodeStatus, refusal: &Refusal) -> NodeStatus {
+    NodeStatus { operation_error: Some(refusal.to_string()), operation_warning: None, ..entry }
+}
+
+/// Whether what ended is forgotten once its document is written: a stream's documents are final.
+fn releases(trace: &Trace) -> bool {
+    let merge = Parameters::read(trace, None).map_or(Merge::Container, |p| p.merge);
+    trace.spec.output_mode == OutputMode::Stream && merge == Merge::Container
+}
+
+fn documented(outputs: &[Output], id: &str) -> bool {
+    outputs.iter().any(|o| o.ended.iter().any(|ended| ended == id))
+}
+
+/// The progress of a node, moved only by what is news: times that differ by rounding are none.
+fn progress(entry: &NodeStatus, seen: &Seen) -> Progress {
+    let before = entry.progress.clone().unwrap_or_default();
+    let since = seen.since_new.and_then(|d| SignedDuration::try_from(d).ok());
+    let last_new = since.and_then(|since| Timestamp::now().checked_sub(since).ok());
+    let last_new = match (last_new, &before.last_new) {
+        (Some(now), Some(before)) if now.duration_since(before.0).abs() < NEWS => Some(before.clone()),
+        (Some(now), _) => Timestamp::from_second(now.as_second()).ok().map(Time),
+        (None, before) => before.clone(),
+    };
+    Progress { containers: seen.containers, syscalls: seen.syscalls, last_new, dropped: before.dropped }
+}
+
+/// An answer of a part of the node where every failure is one to try again.
+fn part<T>(answer: Result<T, PartError>) -> Result<T, StepError> {
+    answer.map_err(|error| StepError::Part(error.to_string()))
+}
+
+fn next(answer: Result<Trace, KubeError>) -> Result<Next, StepError> {
+    match answer {
+        Ok(trace) => Ok(Next::Again(Box::new(trace))),
+        Err(KubeError::Conflict(_)) => Ok(Next::Lost),
+        Err(KubeError::NotFound(_)) => Ok(Next::Gone),
+        Err(error) => Err(error.into()),
+    }
+}
