@@ -47,7 +47,10 @@ impl Tier {
             (_, "enforced") => Self::Enforced,
             ("gadgetd-e2e", _) => Self::Cluster,
             ("gadgetd-host" | "gadgetd-guests", _) => Self::Host,
-            ("gadgetd" | "gadgetd-bench" | "gadgetd-fidelity" | "gadgetd-tracer", _) => Self::Kernel,
+            (
+                "gadgetd" | "gadgetd-bench" | "gadgetd-containers" | "gadgetd-fidelity" | "gadgetd-tracer",
+                _,
+            ) => Self::Kernel,
             _ => Self::Pure,
         }
     }

@@ -307,7 +307,7 @@ mod tests {
         found
             .inspect_err(|e| {
                 assert!(std::env::var_os("CI").is_none(), "cgroups can't be made here: {e}");
-                eprintln!("NOT RUN, cgroups can't be made here: {e}. Try: sudo -E cargo test --release -p gadgetd-containers");
+                eprintln!("SKIPPED: cgroups can't be made here: {e}; run `sudo -E cargo test --release -p gadgetd-containers`");
             })
             .ok()
     }

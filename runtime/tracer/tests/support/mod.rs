@@ -51,7 +51,7 @@ pub fn load(slots: u32) -> Option<Exclusive> {
     let only = ONLY.lock().unwrap_or_else(PoisonError::into_inner);
     // SAFETY: no preconditions.
     if unsafe { libc::geteuid() } != 0 {
-        let why = "NOT RUN: recording needs root; run `sudo -E cargo test --release -p gadgetd-tracer`";
+        let why = "SKIPPED: recording needs root; run `sudo -E cargo test --release -p gadgetd-tracer`";
         assert_ne!(env::var("CI").as_deref(), Ok("true"), "{why}");
         eprintln!("{why}");
         return None;
