@@ -5,7 +5,7 @@ use gadget_sdk::{
     Policy, formatter, output,
     testing::{self, CaptureBuilder, GadgetRun, Outcome},
 };
-use seccomp_advisor::{ALWAYS, SeccompAdvisor};
+use seccomp_advisor::{ALWAYS, START, SeccompAdvisor};
 
 fn advisor() -> GadgetRun<SeccompAdvisor> {
     testing::gadget()
@@ -67,7 +67,9 @@ fn it_allows_what_was_recorded_and_nothing_else() {
                     "exit",
                     "exit_group",
                     "fchown",
+                    "futex",
                     "read",
+                    "rt_sigreturn",
                     "write",
                 ],
                 action: Action::Allow,
@@ -87,7 +89,19 @@ fn names_are_sorted_and_unique() {
         .call(Abi::X32, 0, "read", Phases::APPLICATION)
         .build();
     let policy = policy(&advisor(), capture);
-    assert_eq!(names(&policy), ["close", "execve", "exit", "exit_group", "fchown", "mmap2", "read", "write"]);
+    let want = [
+        "close",
+        "execve",
+        "exit",
+        "exit_group",
+        "fchown",
+        "futex",
+        "mmap2",
+        "read",
+        "rt_sigreturn",
+        "write",
+    ];
+    assert_eq!(names(&policy), want);
 }
 
 #[test]
@@ -125,7 +139,7 @@ fn impossible_parameters_are_named() {
         invalid(&given("include", "read,Read")),
         invalid(&given("exclude", "../read")),
         invalid(&given("include", "bpf").param("exclude", "bpf")),
-        invalid(&given("exclude", "close,execve,exit,exit_group,fchown,read,write")),
+        invalid(&given("exclude", "close,execve,exit,exit_group,fchown,futex,read,rt_sigreturn,write")),
     ];
     insta::assert_snapshot!(rows.join("\n"), @r#"
     default-errno: 0 is no errno; they are 1 to 4095
@@ -178,16 +192,30 @@ fn the_application_alone() {
 #[test]
 fn included_calls_are_allowed() {
     let policy = policy(&advisor().param("include", "ptrace, read,,_llseek"), web().build());
-    let want = ["_llseek", "close", "execve", "exit", "exit_group", "fchown", "ptrace", "read", "write"];
+    let want = [
+        "_llseek",
+        "close",
+        "execve",
+        "exit",
+        "exit_group",
+        "fchown",
+        "futex",
+        "ptrace",
+        "read",
+        "rt_sigreturn",
+        "write",
+    ];
     assert_eq!(names(&policy), want);
 }
 
 #[test]
 fn excluded_calls_are_not() {
-    let outcome = advisor().param("exclude", "fchown,exit,bpf").run(&[web().build()]);
+    let outcome = advisor().param("exclude", "fchown,exit,bpf,futex,rt_sigreturn").run(&[web().build()]);
     assert_eq!(names(&outcome.policies[0]), ["close", "execve", "exit_group", "read", "write"]);
     insta::assert_snapshot!(log(&outcome).join("\n"), @"
     warn: a container may not start or end without this call excluded=exit
+    warn: a container may not start or end without this call excluded=futex
+    warn: a container may not start or end without this call excluded=rt_sigreturn
     warn: excluded, but was not recorded name=bpf container=shop/web-0/app
     ");
 }
@@ -198,6 +226,16 @@ fn what_every_policy_allows_is_enough_to_start_and_end() {
     let policy = policy(&advisor(), capture);
     assert!(ALWAYS.iter().all(|name| names(&policy).iter().any(|n| n == name)));
     assert_eq!(names(&policy).len(), ALWAYS.len() + 1);
+}
+
+/// runc's Go runtime makes these in one start and not in the next.
+#[test]
+fn what_a_runtime_may_need_at_any_time_is_allowed_where_one_was_seen() {
+    let application = testing::capture("true").call(Abi::Native, 12, "brk", Phases::APPLICATION);
+    let has = |policy: &Policy| START.map(|name| names(policy).iter().any(|n| n == name));
+    assert_eq!(has(&policy(&advisor(), application.build())), [false, false]);
+    assert_eq!(has(&policy(&advisor(), web().build())), [true, true]);
+    assert_eq!(has(&policy(&advisor().param("phase", "application"), web().build())), [false, false]);
 }
 
 #[test]

@@ -33,7 +33,9 @@ A command runs in a cgroup of its own, which is recorded from before its first c
 the result still comes. When it ends, processes that it left behind are ended too. With the result on \
 standard output, the command's own standard output goes to standard error.
 
-Every profile also allows execve, exit and exit_group: without them nothing starts, and a failing start hangs.
+Every profile also allows execve, exit and exit_group: without them nothing starts, and a failing start hangs. \
+That of a container that an OCI runtime started allows futex and rt_sigreturn too: whether runc makes them is a \
+matter of time.
 
 Exit status:
   0  done (whatever the command's own status was: that is told on standard error)
