@@ -113,7 +113,7 @@ impl Fault {
             Some(Trap::StackOverflow) => Self::Stack("call stack exhausted"),
             // A Rust guest keeps its stack at the bottom of its memory: below it there is nothing.
             Some(Trap::MemoryOutOfBounds) => Self::Stack("access outside of its memory"),
-            Some(trap) => Self::Trapped(trap.to_string()),
+            Some(trap) => Self::Trapped(trap.to_string().replace("wasm trap: ", "")),
             None => {
                 let text = format!("{:#}", error.root_cause());
                 if text.contains("hostcalls has been exhausted") {

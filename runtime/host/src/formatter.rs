@@ -81,13 +81,12 @@ impl Session {
             Ok(Ok(document)) => {
                 let document = Document::from(document);
                 let policy = Arc::unwrap_or_clone(policy).into();
-                match check(&document).and_then(|()| check_profile(&document, &policy)) {
+                match check_written(&document, &policy, limits) {
                     Ok(()) => {
                         self.last = Some(document.clone());
                         return Ok(document);
                     }
-                    Err(reason) => {
-                        let fault = Fault::Rejected(reason);
+                    Err(fault) => {
                         let error = Error::Rejected(format!("{} {fault}", self.label()));
                         (fault, error)
                     }
@@ -171,6 +170,13 @@ impl Fault {
             Error::Failed(text) => Self::Failed(printable(text)),
         }
     }
+}
+
+fn check_written(document: &Document, policy: &Policy, limits: &Limits) -> Result<(), Fault> {
+    if document.body.len() > limits.output {
+        return Err(Fault::Output(limits.output));
+    }
+    check(document).and_then(|()| check_profile(document, policy)).map_err(Fault::Rejected)
 }
 
 /// Checks that a seccomp profile says what the policy says, no more and no less.

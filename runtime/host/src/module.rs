@@ -9,6 +9,7 @@ use wasmtime::{
     Store,
     component::{
         Component, ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Lower, Resource, TypedFunc,
+        types::ComponentItem,
     },
 };
 
@@ -135,6 +136,25 @@ impl Module {
         self.pre.engine()
     }
 
+    fn imports(&self) -> Vec<(String, Vec<String>)> {
+        let engine = self.engine();
+        let ty = self.pre.component().component_type();
+        let imports = ty.imports(engine).map(|(name, import)| {
+            let functions = match import.ty {
+                ComponentItem::ComponentInstance(instance) => {
+                    let functions = instance.exports(engine).filter_map(|(name, item)| match item.ty {
+                        ComponentItem::ComponentFunc(_) => Some(name.to_owned()),
+                        _ => None,
+                    });
+                    functions.collect()
+                }
+                _ => Vec::new(),
+            };
+            (name.to_owned(), functions)
+        });
+        imports.collect()
+    }
+
     /// Makes an instance in the store and returns its `generate` or `format`.
     pub(crate) async fn start<P, R>(&self, store: &mut Store<State>) -> wasmtime::Result<TypedFunc<P, R>>
     where
@@ -166,6 +186,11 @@ macro_rules! handle {
             /// Of its bytes.
             pub fn digest(&self) -> Digest {
                 self.0.digest
+            }
+
+            /// What it imports: the interfaces, and the functions in each.
+            pub fn imports(&self) -> Vec<(String, Vec<String>)> {
+                self.0.imports()
             }
 
             /// As errors and log lines call it: the kind, and the name or file that was asked for.
@@ -230,6 +255,14 @@ pub enum ModuleError {
         /// The module.
         module: Arc<str>,
         /// What it is instead.
+        reason: String,
+    },
+    /// It is a component and breaks the rules of WebAssembly, or needs more than modules may have.
+    #[error("cannot compile {module}: {reason}")]
+    Compile {
+        /// The module.
+        module: Arc<str>,
+        /// What the compiler says.
         reason: String,
     },
     /// It cannot be compiled within [`Limits::compile`](crate::Limits::compile).
@@ -385,10 +418,10 @@ impl Host {
         let compiled = tokio::time::timeout(limit, compiling)
             .await
             .map_err(|_| ModuleError::Slow { module: label.clone(), limit })?;
-        let no_component = |reason: String| ModuleError::NoComponent { module: label.clone(), reason };
+        let refused = |reason: String| ModuleError::Compile { module: label.clone(), reason };
         let component = compiled
-            .map_err(|_| no_component("the compiler gave up on it".to_owned()))?
-            .map_err(|error| no_component(printable(format!("{error:#}"))))?;
+            .map_err(|_| refused("the compiler gave up".to_owned()))?
+            .map_err(|error| refused(printable(format!("{error:#}"))))?;
         if let Some(cache) = &self.cache {
             cache.save(digest, &component);
         }

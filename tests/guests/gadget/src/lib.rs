@@ -1,0 +1,250 @@
+//! A gadget that misbehaves in whatever way a test chooses. Left alone, it is a good one.
+
+use std::hint::black_box;
+
+use gadget_sdk::{
+    Action, Architecture, Capture, Description, Document, Error, Gadget, Module, Policy, Rule, Run, Spec,
+    bindings::imports, log,
+};
+
+#[path = "../../choice.rs"]
+pub mod choice;
+
+gadget_sdk::export_gadget!(Hostile);
+
+choice::misbehaviours! {
+    /// Panics when it is asked to describe itself.
+    DescribePanics,
+    /// Loops when it is asked to describe itself.
+    DescribeLoops,
+    /// Asks for parameters when it is to declare them.
+    DescribeReadsParams,
+    /// Has no name.
+    NoName,
+    /// Has a name that would be two words on a command line.
+    BadName,
+    /// Has a version that is none.
+    BadVersion,
+    /// Says nothing of itself.
+    NoSummary,
+    /// Would clear the terminal of whoever reads its help.
+    EscapeInSummary,
+    /// Says more than anybody reads.
+    HugeSummary,
+    /// Declares a parameter twice.
+    DuplicateParam,
+    /// Declares more parameters than anybody needs.
+    TooManyParams,
+    /// Gives a parameter a default of another type.
+    BadDefault,
+    /// Offers a choice of nothing.
+    NothingToChoose,
+
+    /// Panics.
+    Panics,
+    /// Divides by zero where Rust does not look.
+    Traps,
+    /// Never ends.
+    Loops,
+    /// Allocates until it is refused.
+    Allocates,
+    /// Recurses until something gives.
+    Recurses,
+    /// Allows a call whose name cannot be one.
+    InvalidName,
+    /// Allows a call twice.
+    DuplicateName,
+    /// Makes a policy that allows nothing.
+    EmptyPolicy,
+    /// Passes 20 MiB of names.
+    HugePolicy,
+    /// Emits a document with a NUL in it.
+    NulInDocument,
+    /// Emits a document that would act on a terminal.
+    EscapeInDocument,
+    /// Emits a document of no type.
+    BadMediaType,
+    /// Emits a profile that is no JSON.
+    BadProfile,
+    /// Emits a profile that allows a call twice.
+    UnsoundProfile,
+    /// Emits a document that is larger than the limit of a run.
+    HugeDocument,
+    /// Emits a document that is larger than anything it may pass to the host.
+    AbsurdDocument,
+    /// Emits documents until it is refused, and gives up.
+    ManyDocuments,
+    /// Emits documents for ever, whatever the host says.
+    EndlessDocuments,
+    /// Logs for ever.
+    EndlessLog,
+    /// Logs a line of a megabyte, with escapes in it.
+    HugeLogLine,
+    /// Has the formatter format for ever.
+    EndlessFormat,
+    /// Takes a number for a capture.
+    ForgesCapture,
+    /// Copies its handles until there are no more.
+    EndlessHandles,
+    /// Ends with an error of its own, which would act on a terminal.
+    OwnError,
+    /// Takes the formatter's error for a success.
+    IgnoresFormatError,
+    /// Succeeds without a result.
+    NoDocument,
+}
+
+/// The gadget.
+pub struct Hostile;
+
+impl Module for Hostile {
+    fn describe() -> Description {
+        let good = Description::new("hostile", "1.2.3", "Misbehaves.");
+        let Some(choice) = Misbehaviour::chosen() else { return good };
+        match choice {
+            Misbehaviour::DescribePanics => panic!("it has nothing to say"),
+            Misbehaviour::DescribeLoops => endlessly(|| ()),
+            Misbehaviour::DescribeReadsParams => {
+                imports::params::all();
+                good
+            }
+            Misbehaviour::NoName => Description::new("", "1.2.3", "Misbehaves."),
+            Misbehaviour::BadName => Description::new("two words", "1.2.3", "Misbehaves."),
+            Misbehaviour::BadVersion => Description::new("hostile", "new", "Misbehaves."),
+            Misbehaviour::NoSummary => Description::new("hostile", "1.2.3", " "),
+            Misbehaviour::EscapeInSummary => Description::new("hostile", "1.2.3", "\x1b[2J"),
+            Misbehaviour::HugeSummary => Description::new("hostile", "1.2.3", &"blah ".repeat(100_000)),
+            Misbehaviour::DuplicateParam => {
+                good.param(Spec::text("same", "One.")).param(Spec::integer("same", "Other."))
+            }
+            Misbehaviour::TooManyParams => {
+                let names = (0..1000).map(|n| format!("p{n}"));
+                names.fold(good, |description, name| description.param(Spec::text(&name, "One of many.")))
+            }
+            Misbehaviour::BadDefault => good.param(Spec::integer("number", "A number.").or("none")),
+            Misbehaviour::NothingToChoose => good.param(Spec::choice("choice", "A choice.", &[])),
+            _ => good,
+        }
+    }
+}
+
+impl Gadget for Hostile {
+    fn generate(run: &mut Run<'_>, captures: &[Capture]) -> Result<(), Error> {
+        let about: Vec<&Capture> = captures.iter().collect();
+        let text = |body: &str| Document::new("text/plain", body.to_owned());
+        let Some(choice) = Misbehaviour::chosen() else {
+            let document = run.format(&policy(&["read", "write"]), &about)?;
+            return Ok(run.emit(&document, &about)?);
+        };
+        match choice {
+            Misbehaviour::Panics => panic!("on purpose"),
+            Misbehaviour::Traps => trap(),
+            Misbehaviour::Loops => endlessly(|| ()),
+            Misbehaviour::Allocates => {
+                let mut hoard = Vec::new();
+                endlessly(|| hoard.push(vec![1_u8; 1 << 20]))
+            }
+            Misbehaviour::Recurses => {
+                log::info("deep", &[("depth", &recurse(1).to_string())]);
+            }
+            Misbehaviour::InvalidName => format_and_emit(run, &policy(&["read", "rm -rf /"]), &about)?,
+            Misbehaviour::DuplicateName => format_and_emit(run, &policy(&["read", "write", "read"]), &about)?,
+            Misbehaviour::EmptyPolicy => {
+                format_and_emit(run, &Policy { rules: vec![], ..policy(&[]) }, &about)?;
+            }
+            Misbehaviour::HugePolicy => format_and_emit(run, &policy(&[&"x".repeat(20 << 20)]), &about)?,
+            Misbehaviour::NulInDocument => run.emit(&text("a\0b"), &about)?,
+            Misbehaviour::EscapeInDocument => run.emit(&text("\x1b]0;owned\x07"), &about)?,
+            Misbehaviour::BadMediaType => run.emit(&Document::new("text", "body".into()), &about)?,
+            Misbehaviour::BadProfile => run.emit(&profile("{"), &about)?,
+            Misbehaviour::UnsoundProfile => {
+                let twice = r#"{"names": ["read", "read"], "action": "SCMP_ACT_ALLOW"}"#;
+                let body = format!(r#"{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{twice}]}}"#);
+                run.emit(&profile(&body), &about)?;
+            }
+            Misbehaviour::HugeDocument => run.emit(&text(&"x".repeat((1 << 20) + 1)), &about)?,
+            Misbehaviour::AbsurdDocument => run.emit(&text(&"x".repeat(20 << 20)), &about)?,
+            Misbehaviour::ManyDocuments => loop {
+                run.emit(&text("one of many"), &about)?;
+            },
+            Misbehaviour::EndlessDocuments => endlessly(|| drop(run.emit(&text("one of many"), &about))),
+            Misbehaviour::EndlessLog => endlessly(|| log::warn("and another thing", &[("more", "yes")])),
+            Misbehaviour::HugeLogLine => {
+                let line = "\x1b[31mred ".repeat(100_000);
+                log::info(&line, &[("also", &line)]);
+                return Err(Error::Other("it has said what it had to say".into()));
+            }
+            Misbehaviour::EndlessFormat => {
+                let policy = policy(&["read"]);
+                endlessly(|| drop(run.format(&policy, &about)))
+            }
+            Misbehaviour::ForgesCapture => forge(),
+            Misbehaviour::EndlessHandles => endlessly(copy_first_handle),
+            Misbehaviour::OwnError => return Err(Error::Other("no \x1b[2J luck".into())),
+            Misbehaviour::IgnoresFormatError => drop(run.format(&policy(&["read"]), &about)),
+            Misbehaviour::NoDocument => {}
+            other => panic!("{other:?} is for `describe`"),
+        }
+        Ok(())
+    }
+}
+
+fn policy(names: &[&str]) -> Policy {
+    Policy {
+        default_action: Action::Errno(None),
+        architectures: vec![Architecture::X86_64],
+        rules: vec![Rule::allow(names.iter().map(ToString::to_string).collect())],
+    }
+}
+
+fn profile(body: &str) -> Document {
+    Document::new("application/vnd.oci.seccomp+json", body.to_owned())
+}
+
+fn format_and_emit(run: &mut Run<'_>, policy: &Policy, about: &[&Capture]) -> Result<(), Error> {
+    let document = run.format(policy, about)?;
+    Ok(run.emit(&document, about)?)
+}
+
+fn endlessly(mut act: impl FnMut()) -> ! {
+    loop {
+        act();
+        black_box(());
+    }
+}
+
+#[allow(unconditional_recursion)] // On purpose.
+fn recurse(depth: u64) -> u64 {
+    let frame = black_box([depth; 16]);
+    recurse(depth + 1) + frame[3]
+}
+
+/// A trap that is no `unreachable`, so no panic.
+fn trap() {
+    #[cfg(target_arch = "wasm32")]
+    {
+        // A float that is no integer; the language's own cast would saturate.
+        #[allow(unsafe_code)]
+        // SAFETY: there is none, that is the point: the instruction traps, and nothing comes after it.
+        let number: i32 = unsafe { black_box(f32::NAN).to_int_unchecked() };
+        black_box(number);
+    }
+}
+
+fn forge() {
+    #[cfg(target_arch = "wasm32")]
+    black_box(handle(999).syscalls());
+}
+
+fn copy_first_handle() {
+    #[cfg(target_arch = "wasm32")]
+    std::mem::forget(handle(1).clone());
+}
+
+/// What a module does that takes a number for a handle.
+#[cfg(target_arch = "wasm32")]
+fn handle(number: u32) -> std::mem::ManuallyDrop<imports::captures::Capture> {
+    #[allow(unsafe_code)]
+    // SAFETY: whether there is such a handle is for the host to find out.
+    std::mem::ManuallyDrop::new(unsafe { imports::captures::Capture::from_handle(number) })
+}

@@ -1,0 +1,36 @@
+//! Modules that misbehave.
+//!
+//! `hostile-gadget` and `hostile-formatter` are components like any other, until [`gadget`] or [`formatter`] writes into
+//! a copy of them what that copy is to do wrong. The tests next door say what the host must make of each.
+//!
+//! ```
+//! let good = gadgetd_guests::gadget(None);
+//! let panics = gadgetd_guests::gadget(Some(hostile_gadget::Misbehaviour::Panics));
+//! assert_eq!(good.len(), panics.len());
+//! assert_ne!(good, panics);
+//! ```
+
+use std::fmt::Debug;
+
+/// The gadget, as it does this.
+pub fn gadget(does: Option<hostile_gadget::Misbehaviour>) -> Vec<u8> {
+    written(include_bytes!(env!("HOSTILE_GADGET")), hostile_gadget::choice::PREFIX, does)
+}
+
+/// The formatter, as it does this.
+pub fn formatter(does: Option<hostile_formatter::Misbehaviour>) -> Vec<u8> {
+    written(include_bytes!(env!("HOSTILE_FORMATTER")), hostile_formatter::choice::PREFIX, does)
+}
+
+fn written(component: &[u8], prefix: &[u8], does: Option<impl Debug>) -> Vec<u8> {
+    let mut component = component.to_owned();
+    let Some(does) = does else { return component };
+    let name = format!("{does:?}.");
+    let mut places = component.windows(prefix.len()).enumerate().filter(|(_, text)| *text == prefix);
+    // The guest looks for the prefix too, so it may stand alone elsewhere; the text is the one followed by dots.
+    let is_text = |at: &usize| component[at + prefix.len()..].starts_with(b"....");
+    let at = places.find_map(|(at, _)| is_text(&at).then_some(at)).expect("the guest has the text");
+    let at = at + prefix.len();
+    component[at..at + name.len()].copy_from_slice(name.as_bytes());
+    component
+}
