@@ -99,7 +99,6 @@ pub(crate) async fn wait(child: &mut Child, signals: &mut Signals) -> Result<Exi
         tokio::select! {
             status = child.wait() => return status.context("cannot wait for the command"),
             signal = signals.next() => {
-                tracing::debug!(signal = signal.name(), "passed on to the command");
                 // It can only be gone, and then the wait is over.
                 let _ = signal.forward(pid);
             }

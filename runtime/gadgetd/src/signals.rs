@@ -71,8 +71,10 @@ impl Received {
     /// Passes it on to a child, unless the child has had it from the terminal too.
     pub(crate) fn forward(&self, child: Pid) -> io::Result<()> {
         if self.from_terminal && getpgid(Some(child))? == getpgid(None)? {
+            tracing::debug!(signal = self.name(), "the command has it from the terminal");
             return Ok(());
         }
+        tracing::debug!(signal = self.name(), "passed on to the command");
         let signal = Signal::from_named_raw(self.number).ok_or(io::ErrorKind::InvalidInput)?;
         Ok(kill_process(child, signal)?)
     }

@@ -14,29 +14,32 @@ pub(super) async fn record<S: SyscallSource>(recorder: &mut Recorder<S>, cgroup:
     let following = Following::new(Watch::new(hierarchy, &cgroup)?)?;
     let mut limit = std::pin::pin!(time(*timeout));
 
-    // From here on the kernel side gives every new cgroup a slot before a process can be in it.
+    // From here on the kernel side gives every new cgroup a slot before a process can be in it, and keeps its path.
     source.enrol_new(true).context("cannot wait for the cgroup")?;
-    if following.state()? == State::Missing {
-        note(&format!("waiting for {cgroup}; Ctrl-C ends it"));
-        loop {
-            release_others(source, hierarchy, &cgroup)?;
-            tokio::select! {
-                changed = following.changed() => changed?,
-                signal = signals.next() => bail!("{}: {cgroup} has not appeared", signal.name()),
-                () = &mut limit => bail!("the time is up: {cgroup} has not appeared"),
-            }
-            if following.state()? != State::Missing {
-                break;
-            }
+    let mut told = false;
+    let slots = loop {
+        // Arms the watch, so what changes from here on is told.
+        following.state()?;
+        let slots = keep_ours(source, hierarchy, &cgroup)?;
+        if enrol(source, hierarchy, &cgroup)? {
+            break keep_ours(source, hierarchy, &cgroup)?;
         }
-    }
-    let id = hierarchy.id(&cgroup)?.with_context(|| format!("{cgroup} came and went at once"))?;
-    // Changes nothing if the kernel side has done so already.
-    source.enrol(id, Entry::Runtime).with_context(|| format!("cannot record {cgroup}"))?;
+        if !slots.is_empty() {
+            break slots; // It came and went before anybody looked.
+        }
+        if !told {
+            note(&format!("waiting for {cgroup}; Ctrl-C ends it"));
+            told = true;
+        }
+        tokio::select! {
+            changed = following.changed() => changed?,
+            signal = signals.next() => bail!("{}: {cgroup} has not appeared", signal.name()),
+            () = &mut limit => bail!("the time is up: {cgroup} has not appeared"),
+        }
+    };
     // Its slot is there now: what is made below it shares it, whoever makes it. What was made before has slots of
     // its own, as the `container` that crun makes in its cgroup.
     source.enrol_new(false).context("cannot stop waiting for cgroups")?;
-    let slots = release_others(source, hierarchy, &cgroup)?;
     note(&format!("recording {cgroup}; Ctrl-C ends it"));
 
     let ended = async {
@@ -62,24 +65,35 @@ pub(super) async fn record<S: SyscallSource>(recorder: &mut Recorder<S>, cgroup:
         Ok::<_, anyhow::Error>(())
     };
     show(source, &slots, ended).await?;
+    let slots = keep_ours(source, hierarchy, &cgroup)?;
     capture(source, container(cgroup), &slots)
 }
 
-/// Gives back the slots of all cgroups but this one and those below it; returns which have one.
-fn release_others<S: SyscallSource>(
-    source: &mut S,
-    hierarchy: &Hierarchy,
-    cgroup: &str,
-) -> Result<Vec<CgroupId>> {
-    // First the slots, then the cgroups: one that is made in between waits for the next time.
-    let enrolled = source.enrolled().context("cannot list what is recorded")?;
-    let ours = hierarchy.tree(cgroup);
-    let (kept, others): (Vec<_>, Vec<_>) =
-        enrolled.into_iter().map(|e| e.cgroup).partition(|id| ours.iter().any(|(_, our)| our == id));
-    for id in others {
-        source.release(id).context("cannot give back a slot")?;
+/// Enrols the cgroup if it exists; changes nothing if the kernel side has done so already.
+fn enrol<S: SyscallSource>(source: &mut S, hierarchy: &Hierarchy, cgroup: &str) -> Result<bool> {
+    let Some(id) = hierarchy.id(cgroup)? else { return Ok(false) };
+    match source.enrol(id, Entry::Runtime) {
+        Ok(()) => Ok(true),
+        // Gone in the meantime.
+        Err(_) if hierarchy.id(cgroup)? != Some(id) => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("cannot record {cgroup}")),
     }
-    Ok(kept)
+}
+
+/// Gives back the slots of all cgroups but this one and those below it, which may be gone; returns which have one.
+fn keep_ours<S: SyscallSource>(source: &mut S, hierarchy: &Hierarchy, cgroup: &str) -> Result<Vec<CgroupId>> {
+    let enrolled = source.enrolled().context("cannot list what is recorded")?;
+    let below =
+        |path: &str| path.strip_prefix(cgroup).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let alive = hierarchy.tree(cgroup);
+    // From inside a cgroup namespace the kernel's paths look different; then only the living are known.
+    let (ours, others): (Vec<_>, Vec<_>) = enrolled
+        .into_iter()
+        .partition(|e| e.path.as_deref().is_some_and(below) || alive.iter().any(|(_, id)| *id == e.cgroup));
+    for other in others {
+        source.release(other.cgroup).context("cannot give back a slot")?;
+    }
+    Ok(ours.into_iter().map(|e| e.cgroup).collect())
 }
 
 /// Who the cgroup is, as far as its path tells.

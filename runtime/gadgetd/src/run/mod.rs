@@ -78,8 +78,7 @@ async fn run(args: &RunArgs) -> Result<Outcome> {
     let mut recorder = Recorder { source, hierarchy, signals: Signals::receive()?, timeout: args.timeout };
     let capture = match target {
         Target::Command(file) => {
-            let stdout =
-                if args.output.is_some() { command::Stdout::Kept } else { command::Stdout::ToStderr };
+            let stdout = if output.is_some() { command::Stdout::Kept } else { command::Stdout::ToStderr };
             command::record(&mut recorder, &file, &args.command, stdout).await?
         }
         Target::Process(process) => process::record(&mut recorder, &process).await?,

@@ -1,0 +1,127 @@
+//! The command line without a recording: what is wrong is told before anything runs. Needs no rights.
+
+mod support;
+
+use std::{fs, os::unix::process::CommandExt, process::Command};
+
+use support::{GADGETD, gadgetd, run, start};
+
+#[test]
+fn help_explains_the_program() {
+    let help = run(["--help"]).code(0);
+    for text in ["Usage: gadgetd", "run", "confine", "Examples:", "--verbose"] {
+        assert!(help.stdout.contains(text), "no {text:?} in {}", help.stdout);
+    }
+    let help = run(["run", "--help"]).code(0);
+    for text in
+        ["GADGET", "--pid", "--cgroup", "--timeout", "--formatter", "--param", "--output", "Exit status:"]
+    {
+        assert!(help.stdout.contains(text), "no {text:?} in {}", help.stdout);
+    }
+    let help = run(["confine", "--help"]).code(0);
+    for text in ["--profile", "--no-new-privileges", "Exit status:", "126"] {
+        assert!(help.stdout.contains(text), "no {text:?} in {}", help.stdout);
+    }
+    assert_eq!(run(["--version"]).code(0).stdout, format!("gadgetd {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn wrong_usage_has_its_own_code() {
+    for (line, says) in [
+        ("", "Usage:"),
+        ("walk", "walk"),
+        ("run seccomp", "required"),
+        ("run -- true", "GADGET"),
+        ("run seccomp true", "true"),
+        ("run seccomp --pid 1 --cgroup x", "cannot be used with"),
+        ("run seccomp --pid one", "one"),
+        ("run seccomp --timeout 30 -- true", "30s"),
+        ("run seccomp --timeout 0s -- true", "no time"),
+        ("run seccomp --param compact -- true", "name=value"),
+        ("run seccomp --cgroup /a/../b", ".."),
+        ("run seccomp --cgroup /", "root"),
+        ("run seccomp --cgroup /sys/fs/cgroup/memory/x", "mounted at"),
+        // What there is not, with what there is.
+        ("run secomp -- true", "there are: seccomp"),
+        ("run seccomp --formatter occi -- true", "oci, table"),
+        ("run seccomp --param default-acton=x -- true", "did you mean \"default-action\"?"),
+        ("run seccomp --param compact=maybe -- true", "true or false"),
+        ("run seccomp --param phase=most -- true", "phase"),
+        ("run seccomp --param default-errno=many -- true", "default-errno"),
+        ("run seccomp --param compact=true --param compact=true -- true", "twice"),
+        ("confine -- true", "--profile"),
+        ("confine --profile x", "COMMAND"),
+    ] {
+        let finished = run(line.split_whitespace()).code(2).says(says);
+        assert_eq!(finished.stdout, "", "{line}");
+    }
+}
+
+#[test]
+fn what_cannot_be_run_is_told_before_anything_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.display().to_string()
+    };
+    let text = file("text.wasm", b"once upon a time");
+    let module = file("module.wasm", b"\0asm\x01\0\0\0");
+    let cut = file("cut.wasm", b"\0asm\x0d\0\x01\0\x07");
+    let component = file("empty.wasm", b"\0asm\x0d\0\x01\0");
+    let missing = folder.path().join("missing.wasm").display().to_string();
+    let folder_name = folder.path().display().to_string();
+    let marker = folder.path().join("ran");
+    let touch = marker.display().to_string();
+    for file in [&text, &module, &cut, &component, &missing, &folder_name] {
+        run(["run", "--gadget", file, "--", "touch", &touch]).code(1).says(file);
+    }
+    let formatter = if text.contains('/') { &text } else { unreachable!("an absolute path") };
+    run(["run", "seccomp", "--formatter", formatter, "--", "touch", &touch]).code(1).says(formatter);
+    run(["run", "seccomp", "--", "no-such-command"]).code(1).says("command not found: no-such-command");
+    run(["run", "seccomp", "--", &text]).code(1).says("not executable");
+    run(["run", "seccomp", "--", &folder_name]).code(1).says("directory");
+    assert!(!marker.exists());
+}
+
+#[test]
+fn processes_that_cannot_be_recorded_are_refused() {
+    // Beyond the largest that a kernel gives.
+    run(["run", "seccomp", "--pid", "4194305"]).code(1).says("no process has the id 4194305");
+    let own = format!("exec {GADGETD} run seccomp --pid $$");
+    start(Command::new("sh").args(["-c", &own])).finish().code(1).says("cannot record itself");
+
+    let (told, thread) = std::sync::mpsc::channel();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let other = std::thread::spawn(move || {
+        told.send(rustix::thread::gettid().as_raw_pid()).unwrap();
+        let _ = ended.recv();
+    });
+    let thread = thread.recv().unwrap().to_string();
+    let hint = format!("--pid {}", std::process::id());
+    run(["run", "seccomp", "--pid", &thread]).code(1).says("is a thread of process").says(&hint);
+    drop(end);
+    other.join().unwrap();
+
+    // kthreadd, where it can be seen.
+    if fs::read_to_string("/proc/2/comm").is_ok_and(|name| name.trim() == "kthreadd") {
+        run(["run", "seccomp", "--pid", "2"]).code(1).says("thread of the kernel");
+    }
+}
+
+#[test]
+fn recording_without_rights_says_which_are_missing() {
+    let mut command = gadgetd(["run", "seccomp", "--", "true"]);
+    // A copy, where everybody may read it: the build's own folder may be closed to others.
+    let folder = tempfile::tempdir().unwrap();
+    if rustix::process::geteuid().is_root() {
+        use std::os::unix::fs::PermissionsExt;
+        let copy = folder.path().join("gadgetd");
+        fs::copy(GADGETD, &copy).unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        command = Command::new(copy);
+        command.args(["run", "seccomp", "--", "true"]).uid(65534).gid(65534);
+    }
+    let finished = start(&mut command).finish().code(1).says("CAP_BPF").says("root");
+    assert_eq!(finished.stdout, "");
+}
