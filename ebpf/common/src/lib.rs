@@ -53,15 +53,26 @@ pub mod stage {
 /// Stages that calls are kept for: [`stage::ROOT`] to [`stage::FILTER`].
 pub const STAGES: usize = 3;
 
+/// Room for a cgroup's path with the zero that ends it. Those of Kubernetes have up to 300 bytes.
+pub const PATH: usize = 512;
+
 /// Who a slot belongs to. Written by whoever opens the slot, before any cgroup is tied to it;
 /// afterwards only user space changes it, and only the flags.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Owner {
     /// Id of the cgroup that owns the slot; 0: free.
     pub cgroup: u64,
     /// [`flag`] bits.
     pub flags: u64,
+    /// The cgroup's path from the root of its hierarchy, ended by a zero. It is the only thing that tells who a
+    /// cgroup was that is gone. A path that was too long is cut off, and has the length that fits.
+    pub path: [u8; PATH],
+}
+
+impl Owner {
+    /// Nobody.
+    pub const NONE: Self = Self { cgroup: 0, flags: 0, path: [0; PATH] };
 }
 
 /// Bits of [`Owner::flags`].
@@ -87,6 +98,9 @@ pub struct Slot {
     pub lost_children: u64,
     /// Tasks whose phase could not be stored; they count as the application.
     pub lost_phases: u64,
+    /// The application's mount namespace (the address of the kernel's structure): that of the last program that an
+    /// OCI runtime started. Who enters with the same has joined the container before.
+    pub mount_namespace: u64,
     /// Calls of the application, by ABI.
     pub application: [Bitmap; ABIS],
     /// Calls of the OCI runtime (native ABI), by the stage its thread had reached (less one).
@@ -104,6 +118,7 @@ impl Slot {
         foreign_runtime: 0,
         lost_children: 0,
         lost_phases: 0,
+        mount_namespace: 0,
         application: [[0; WORDS]; ABIS],
         runtime: [[0; WORDS]; STAGES],
     };
@@ -161,6 +176,10 @@ pub struct Offsets {
     pub root_hierarchy_id: u64,
     /// `linux_binprm.filename`
     pub binprm_filename: u64,
+    /// `task_struct.nsproxy`
+    pub task_nsproxy: u64,
+    /// `nsproxy.mnt_ns`
+    pub nsproxy_mnt_ns: u64,
 }
 
 /// Numbers, in the native table, of the calls that tell how far an OCI runtime has come.

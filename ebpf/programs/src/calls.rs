@@ -28,23 +28,19 @@ pub fn sys_enter(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Whether a native call's bit is set in the slot.
+/// Whether a native call's bit is set in the slot. The bit comes first: fewer values outlive the helper's call.
 #[inline(always)]
 fn is_recorded(ctx: &BtfTracePointContext, index: u32) -> bool {
-    let registers = Registers(ctx.arg(0));
     let number: u64 = ctx.arg(1);
-    if number >= u64::from(CALLS) || !registers.are_native() {
+    if number >= u64::from(CALLS) {
         return false;
     }
     let Some(slot) = SLOTS.get_ptr(index) else { return false };
-    if Task::current().in_compat_call() {
-        return false;
-    }
     // SAFETY: the map's value; bits are only ever set.
     let bitmap = unsafe { &raw const (*slot).application[ABI_NATIVE as usize] };
     let (word, bit) = position(number);
     // SAFETY: `word` is within the bitmap.
-    unsafe { (*bitmap.cast::<Shared>().add(word)).load() & bit != 0 }
+    unsafe { (*bitmap.cast::<Shared>().add(word)).load() & bit != 0 && !kernel::is_compat(Registers(ctx.arg(0))) }
 }
 
 #[inline(always)]
@@ -65,7 +61,7 @@ fn look_up(ctx: *mut c_void) -> u64 {
         return 0;
     };
     let Some(slot) = SLOTS.get_ptr_mut(index) else { return 0 };
-    let (abi, number) = kernel::abi(task, registers, ctx.arg(1));
+    let (abi, number) = kernel::abi(registers, ctx.arg(1));
     match lineage::entrant(task, index, slot) {
         None => {
             cache::store(Key::new(ctx.arg(0)), generation, index);

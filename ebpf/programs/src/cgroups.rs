@@ -1,12 +1,15 @@
 //! New cgroups get a slot before any process can be in them; what a container makes below itself shares the
 //! container's.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
+    helpers::generated::bpf_probe_read_kernel_str,
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
-use gadgetd_ebpf_common::flag;
+use gadgetd_ebpf_common::{PATH, flag};
 
 use crate::{
     atomic::shared,
@@ -30,7 +33,7 @@ pub fn mkdir(ctx: BtfTracePointContext) -> i32 {
     match above {
         // By the container itself, or by the host, in something that was chosen to be recorded as a whole.
         Some(index) if !enrol_new || maker == above => share(cgroup.id(), index),
-        _ if enrol_new => open(cgroup.id()),
+        _ if enrol_new => open(cgroup.id(), ctx.arg(1)),
         _ => {}
     }
     0
@@ -46,7 +49,7 @@ fn share(id: u64, index: u32) {
 }
 
 #[inline(always)]
-fn open(id: u64) {
+fn open(id: u64, path: *const c_void) {
     if let Ok(Some(index)) = FREE.pop()
         && let Some(owner) = OWNERS.get_ptr_mut(index)
     {
@@ -54,6 +57,10 @@ fn open(id: u64) {
         unsafe {
             (*owner).flags = flag::FROM_START;
             (*owner).cgroup = id;
+            let at: *mut c_void = (&raw mut (*owner).path).cast();
+            if bpf_probe_read_kernel_str(at, PATH as u32, path) < 0 {
+                (*owner).path[0] = 0;
+            }
         }
         if CGROUPS.insert(id, index, u64::from(BPF_NOEXIST)).is_ok() {
             return;

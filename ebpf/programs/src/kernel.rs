@@ -27,6 +27,8 @@ pub static KERNEL: Kernel = Kernel {
         kernfs_id: 0,
         root_hierarchy_id: 0,
         binprm_filename: 0,
+        task_nsproxy: 0,
+        nsproxy_mnt_ns: 0,
     },
     markers: Markers { pivot_root: 0, chroot: 0, setns: 0, keyctl: 0, prctl: 0, seccomp: 0 },
 };
@@ -85,9 +87,20 @@ impl Task {
         unsafe { bpf_task_pt_regs(self.0) as *const c_void }
     }
 
-    /// Whether it is in a 32-bit call (x86-64 only).
+    /// The address of its mount namespace. It tells namespaces apart as long as somebody is in them.
     #[inline(always)]
-    pub fn in_compat_call(self) -> bool {
+    pub fn mount_namespace(self) -> u64 {
+        // SAFETY: fields of a task that lives; one that is ending has no namespaces, which reads as zero.
+        unsafe {
+            let namespaces = field(self.0.cast(), known(&KERNEL.offsets.task_nsproxy));
+            field(namespaces, known(&KERNEL.offsets.nsproxy_mnt_ns))
+        }
+    }
+
+    /// Whether it is in a 32-bit call (x86-64 only). Exact: the entry paths set it, whatever the code segment and the
+    /// registers are.
+    #[inline(always)]
+    fn in_compat_call(self) -> bool {
         /// `TS_COMPAT` of `asm/thread_info.h`.
         const TS_COMPAT: u32 = 2;
         // SAFETY: a task's field.
@@ -154,19 +167,6 @@ impl Binprm {
 pub struct Registers(pub *const c_void);
 
 impl Registers {
-    /// Whether the call is certainly a native one, by the registers alone, or may be another.
-    #[inline(always)]
-    pub fn are_native(self) -> bool {
-        const X86_CS: u64 = 136;
-        const X86_USER_CS: u64 = 0x33;
-        if known(&KERNEL.machine) == MACHINE_X86_64 {
-            // SAFETY: a register.
-            unsafe { field::<u64>(self.0, X86_CS) == X86_USER_CS }
-        } else {
-            !self.are_aarch32()
-        }
-    }
-
     #[inline(always)]
     fn are_aarch32(self) -> bool {
         const PSTATE: u64 = 264;
@@ -190,17 +190,19 @@ impl Registers {
     }
 }
 
+/// Whether the running task makes a call of the machine's 32-bit ABI.
+#[inline(always)]
+pub fn is_compat(registers: Registers) -> bool {
+    if known(&KERNEL.machine) == MACHINE_AARCH64 { registers.are_aarch32() } else { Task::current().in_compat_call() }
+}
+
 /// By which ABI the running task makes its call, and the call's number in that ABI's table.
 #[inline(always)]
-pub fn abi(task: Task, registers: Registers, number: u64) -> (u32, u64) {
-    if known(&KERNEL.machine) == MACHINE_AARCH64 {
-        let abi = if registers.are_aarch32() { ABI_COMPAT } else { ABI_NATIVE };
-        return (abi, number);
-    }
+pub fn abi(registers: Registers, number: u64) -> (u32, u64) {
     let number = number & 0xffff_ffff;
-    if task.in_compat_call() {
+    if is_compat(registers) {
         (ABI_COMPAT, number)
-    } else if number & u64::from(X32_BIT) != 0 && number >> 31 == 0 {
+    } else if known(&KERNEL.machine) == MACHINE_X86_64 && number >> 30 == 1 {
         (ABI_X32, number & !u64::from(X32_BIT))
     } else {
         (ABI_NATIVE, number)

@@ -158,7 +158,11 @@ fn slot_of(cgroup: u64) -> Option<u32> {
 fn enter(task: Task, index: u32) {
     let (Some(owner), Some(slot)) = (OWNERS.get(index), SLOTS.get_ptr_mut(index)) else { return };
     if owner.flags & flag::ENTRY_APPLICATION == 0 {
-        begin(task, owner.cgroup, stage::NONE, slot);
+        // `crun exec` joins the container's namespaces first, and enters its cgroup then.
+        // SAFETY: the map's value.
+        let joined = unsafe { (*slot).mount_namespace };
+        let stage = if joined != 0 && joined == task.mount_namespace() { stage::ROOT } else { stage::NONE };
+        begin(task, owner.cgroup, stage, slot);
     }
 }
 
@@ -190,14 +194,17 @@ pub fn exec(ctx: BtfTracePointContext) -> i32 {
     if entrant.stage() == stage::NONE && is_own_copy(Binprm(ctx.arg(2))) {
         return 0;
     }
-    if entrant.stage() == stage::ROOT
-        && let Some(index) = slot_of(task.cgroup_id())
+    if let Some(index) = slot_of(task.cgroup_id())
         && let (Some(owner), Some(slot)) = (OWNERS.get(index), SLOTS.get_ptr_mut(index))
         && owner.cgroup == entrant.cgroup
     {
-        for word in 0..WORDS {
-            // SAFETY: the map's value.
-            calls::merge(slot, unsafe { &raw mut (*slot).runtime[0] }, word, entrant.since_marker[word]);
+        // SAFETY: the map's value.
+        unsafe { (*slot).mount_namespace = task.mount_namespace() };
+        if entrant.stage() == stage::ROOT {
+            for word in 0..WORDS {
+                // SAFETY: the map's value.
+                calls::merge(slot, unsafe { &raw mut (*slot).runtime[0] }, word, entrant.since_marker[word]);
+            }
         }
     }
     ENTRANTS.delete(task);

@@ -17,10 +17,13 @@ pub enum Entry {
 }
 
 /// A cgroup that has a slot of its own in the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Enrolled {
     /// The cgroup.
     pub cgroup: CgroupId,
+    /// Its path from the root of the v2 hierarchy, as it was when the slot was opened: a cgroup that is gone by
+    /// now is known by it. `None` if it is longer than what is kept.
+    pub path: Option<String>,
     /// Whether the slot was opened by the kernel side when the cgroup was made, so that nothing
     /// that happened in it can have been missed.
     pub from_start: bool,

@@ -60,8 +60,8 @@ struct Type<'a> {
     entries: usize,
     /// Whether member offsets carry a bit field's size in their upper 8 bits.
     bit_fields: bool,
-    /// A size, or the type that is referred to.
-    size_or_type: u32,
+    /// The type that is referred to (in types that do; else a size).
+    reference: u32,
     rest: &'a [u8],
 }
 
@@ -138,8 +138,8 @@ impl<'a> Btf<'a> {
         for _ in 0..64 {
             match self.get(id) {
                 Some(Type {
-                    kind: TYPEDEF | VOLATILE | CONST | RESTRICT | TYPE_TAG, size_or_type, ..
-                }) => id = size_or_type,
+                    kind: TYPEDEF | VOLATILE | CONST | RESTRICT | TYPE_TAG, reference, ..
+                }) => id = reference,
                 _ => break,
             }
         }
@@ -155,7 +155,7 @@ impl<'a> Btf<'a> {
             kind: (info >> 24) & 0x1f,
             entries: (info & 0xffff) as usize,
             bit_fields: info >> 31 != 0,
-            size_or_type: read(data, 8)?,
+            reference: read(data, 8)?,
             rest: data.get(12..)?,
         })
     }

@@ -70,6 +70,8 @@ fn offsets(
         kernfs_id: at("kernfs_node", "id")?,
         root_hierarchy_id: at("cgroup_root", "hierarchy_id")?,
         binprm_filename: at("linux_binprm", "filename")?,
+        task_nsproxy: at("task_struct", "nsproxy")?,
+        nsproxy_mnt_ns: at("nsproxy", "mnt_ns")?,
     })
 }
 

@@ -1,11 +1,11 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ffi::CStr, time::Duration};
 
 use aya::maps::MapError;
 use gadgetd_containers::Hierarchy;
 use gadgetd_core::{
     Abi, CgroupId, Completeness, Enrolled, Entry, Loss, Phases, Recorded, Syscall, SyscallSource,
 };
-use gadgetd_ebpf_common::{Bitmap, Owner, Slot, flag, stage};
+use gadgetd_ebpf_common::{Bitmap, Owner, PATH, Slot, flag, stage};
 use rustix::{
     process::{Resource, Rlimit, setrlimit},
     thread::{MembarrierCommand, membarrier},
@@ -107,7 +107,7 @@ impl Tracer {
             Err(MapError::ElementNotFound) => return Err(TracerError::SlotsExhausted(self.slots)),
             Err(error) => return Err(map("FREE")(error)),
         };
-        let owner = Owner { cgroup: cgroup.0, flags };
+        let owner = Owner { cgroup: cgroup.0, flags, path: kept(path) };
         self.object.owners.set(index, Shared(owner), 0).map_err(map("OWNERS"))?;
         if let Err(error) = self.object.cgroups.insert(cgroup.0, index, 0) {
             self.give_back(index)?;
@@ -162,7 +162,7 @@ impl Tracer {
     }
 
     fn give_back(&mut self, index: u32) -> Result<(), TracerError> {
-        self.object.owners.set(index, Shared(Owner::default()), 0).map_err(map("OWNERS"))?;
+        self.object.owners.set(index, Shared(Owner::NONE), 0).map_err(map("OWNERS"))?;
         self.object.free.push(index, 0).map_err(map("FREE"))
     }
 
@@ -218,12 +218,13 @@ impl SyscallSource for Tracer {
 
     fn enrolled(&self) -> Result<Vec<Enrolled>, TracerError> {
         let mut enrolled = BTreeMap::new();
-        for entry in self.object.cgroups.iter() {
+        for entry in &self.object.cgroups {
             let (id, index) = entry.map_err(map("CGROUPS"))?;
             let owner = self.object.owners.get(&index, 0).map_err(map("OWNERS"))?.0;
             if owner.cgroup == id {
                 let from_start = owner.flags & flag::FROM_START != 0;
-                enrolled.insert(id, Enrolled { cgroup: CgroupId(id), from_start });
+                let cgroup = CgroupId(id);
+                enrolled.insert(id, Enrolled { cgroup, path: path(&owner), from_start });
             }
         }
         Ok(enrolled.into_values().collect())
@@ -277,6 +278,20 @@ fn under_filter(slot: &Slot) -> Bitmap {
 
 fn has(bitmap: &Bitmap, number: u32) -> bool {
     bitmap[number as usize / 64] & (1 << (number % 64)) != 0
+}
+
+/// A path as the kernel side keeps it.
+fn kept(path: &str) -> [u8; PATH] {
+    let mut kept = [0; PATH];
+    let length = path.len().min(PATH - 1);
+    kept[..length].copy_from_slice(&path.as_bytes()[..length]);
+    kept
+}
+
+/// The path of a slot's owner, unless it may have been cut off.
+fn path(owner: &Owner) -> Option<String> {
+    let path = CStr::from_bytes_until_nul(&owner.path).ok()?.to_str().ok()?;
+    (!path.is_empty() && path.len() < PATH - 1).then(|| path.to_owned())
 }
 
 /// The time since an instant of the kernel side's clock; `None` if there was none.
