@@ -13,7 +13,7 @@
 //! use seccomp_advisor::SeccompAdvisor;
 //!
 //! let capture = testing::capture("web").call(Abi::Native, 0, "read", Phases::APPLICATION).build();
-//! let run = testing::gadget::<SeccompAdvisor>().param("exclude", "exit").run(&[capture]);
+//! let run = testing::gadget::<SeccompAdvisor>().param("exclude", "exit").run(vec![capture]);
 //! assert_eq!(run.policies[0].rules[0].names, ["execve", "exit_group", "read"]);
 //! ```
 
@@ -85,21 +85,22 @@ impl Module for SeccompAdvisor {
 }
 
 impl Gadget for SeccompAdvisor {
-    fn generate(run: &mut Run<'_>, captures: &[Capture]) -> Result<(), Error> {
+    fn generate(run: &mut Run<'_>, captures: Vec<Capture>) -> Result<(), Error> {
         let options = Options::read(run.params())?;
-        let mut empty = Vec::new();
-        for capture in captures {
-            let Some(policy) = options.policy(capture)? else {
-                empty.push(capture.container().to_string());
-                continue;
-            };
-            let document = run.format(&policy, &[capture])?;
-            run.emit(&document, &[capture])?;
-        }
         if captures.is_empty() {
             return Err(Error::Empty("no container was recorded".into()));
         }
-        if empty.len() == captures.len() {
+        let count = captures.len();
+        let mut empty = Vec::new();
+        for capture in captures {
+            let Some(policy) = options.policy(&capture)? else {
+                empty.push(capture.container().to_string());
+                continue;
+            };
+            let document = run.format(&policy, &[&capture])?;
+            run.emit(&document, &[&capture])?;
+        }
+        if empty.len() == count {
             let (containers, phase) = (empty.join(", "), options.phase());
             return Err(Error::Empty(format!(
                 "no call of {containers} was recorded{phase} that a policy can name"

@@ -23,7 +23,7 @@ fn web() -> CaptureBuilder {
 }
 
 fn policy(run: &GadgetRun<SeccompAdvisor>, capture: Capture) -> Policy {
-    let mut outcome = run.run(&[capture]);
+    let mut outcome = run.run(vec![capture]);
     outcome.result.expect("the run succeeds");
     assert_eq!(outcome.policies.len(), 1);
     outcome.policies.remove(0)
@@ -38,7 +38,7 @@ fn log(outcome: &Outcome) -> Vec<String> {
 }
 
 fn invalid(run: &GadgetRun<SeccompAdvisor>) -> String {
-    let outcome = run.run(&[web().build()]);
+    let outcome = run.run(vec![web().build()]);
     assert!(outcome.emitted.is_empty());
     match outcome.result {
         Err(Error::InvalidParameter(why)) => why,
@@ -210,7 +210,7 @@ fn included_calls_are_allowed() {
 
 #[test]
 fn excluded_calls_are_not() {
-    let outcome = advisor().param("exclude", "fchown,exit,bpf,futex,rt_sigreturn").run(&[web().build()]);
+    let outcome = advisor().param("exclude", "fchown,exit,bpf,futex,rt_sigreturn").run(vec![web().build()]);
     assert_eq!(names(&outcome.policies[0]), ["close", "execve", "exit_group", "read", "write"]);
     insta::assert_snapshot!(log(&outcome).join("\n"), @"
     warn: a container may not start or end without this call excluded=exit
@@ -241,14 +241,14 @@ fn what_a_runtime_may_need_at_any_time_is_allowed_where_one_was_seen() {
 #[test]
 fn nothing_recorded_is_no_policy() {
     let rows = [
-        advisor().run(&[testing::capture("idle").build()]),
-        advisor().param("include", "read").run(&[testing::capture("idle").pod("shop", "web-0").build()]),
+        advisor().run(vec![testing::capture("idle").build()]),
+        advisor().param("include", "read").run(vec![testing::capture("idle").pod("shop", "web-0").build()]),
         advisor()
             .param("phase", "application")
-            .run(&[testing::capture("dead").call(Abi::Native, 59, "execve", Phases::RUNTIME).build()]),
-        advisor().run(&[testing::capture("odd").call(Abi::Native, 999, None, Phases::all()).build()]),
-        advisor().run(&[testing::capture("a").build(), testing::capture("b").build()]),
-        advisor().run(&[]),
+            .run(vec![testing::capture("dead").call(Abi::Native, 59, "execve", Phases::RUNTIME).build()]),
+        advisor().run(vec![testing::capture("odd").call(Abi::Native, 999, None, Phases::all()).build()]),
+        advisor().run(vec![testing::capture("a").build(), testing::capture("b").build()]),
+        advisor().run(vec![]),
     ];
     let mut errors = Vec::new();
     for outcome in rows {
@@ -270,7 +270,7 @@ fn nothing_recorded_is_no_policy() {
 
 #[test]
 fn one_empty_container_does_not_cost_the_others_theirs() {
-    let outcome = advisor().run(&[testing::capture("idle").build(), web().build()]);
+    let outcome = advisor().run(vec![testing::capture("idle").build(), web().build()]);
     assert_eq!(outcome.result, Ok(()));
     assert_eq!(outcome.emitted.len(), 1);
     assert_eq!(outcome.emitted[0].about, ["shop/web-0/app"]);
@@ -280,7 +280,7 @@ fn one_empty_container_does_not_cost_the_others_theirs() {
 #[test]
 fn each_container_gets_its_own() {
     let other = testing::capture("db").call(Abi::Native, 74, "fsync", Phases::APPLICATION).build();
-    let outcome = advisor().run(&[web().build(), other]);
+    let outcome = advisor().run(vec![web().build(), other]);
     let about: Vec<_> = outcome.emitted.iter().map(|emitted| emitted.about.join(" ")).collect();
     assert_eq!(about, ["shop/web-0/app", "db"]);
     assert_eq!(names(&outcome.policies[1]), ["execve", "exit", "exit_group", "fsync"]);
@@ -295,7 +295,7 @@ fn what_is_missing_is_said() {
         .loss(Loss::UnknownNumbers(3))
         .loss(Loss::MissedEvents(1))
         .build();
-    let outcome = advisor().run(&[capture]);
+    let outcome = advisor().run(vec![capture]);
     assert_eq!(outcome.result, Ok(()));
     assert_eq!(outcome.emitted.len(), 1);
     insta::assert_snapshot!(log(&outcome).join("\n"), @"
@@ -308,7 +308,7 @@ fn what_is_missing_is_said() {
 
 #[test]
 fn a_container_that_already_ran_is_no_reason_to_warn() {
-    let outcome = advisor().run(&[web().already_running().build()]);
+    let outcome = advisor().run(vec![web().already_running().build()]);
     assert_eq!(log(&outcome), [""; 0]);
 }
 
@@ -329,14 +329,14 @@ impl Formatter for Broken {
 
 #[test]
 fn the_formatters_error_is_the_gadgets() {
-    let outcome = advisor().formatter::<Broken>().run(&[web().build()]);
+    let outcome = advisor().formatter::<Broken>().run(vec![web().build()]);
     assert_eq!(outcome.result, Err(Error::Format(formatter::Error::Unsupported("anything".into()))));
     assert!(outcome.emitted.is_empty());
 }
 
 #[test]
 fn the_caps_error_is_the_gadgets() {
-    let outcome = advisor().output_limit(3).run(&[web().build()]);
+    let outcome = advisor().output_limit(3).run(vec![web().build()]);
     assert_eq!(outcome.result, Err(Error::Output(output::Error::TooLarge(3))));
 }
 

@@ -27,8 +27,8 @@ impl<T: Gadget> bindings::gadget::Guest for Component<T> {
         captures: Vec<imports::captures::Capture>,
     ) -> Result<(), gadget::Error> {
         log_panics();
-        let captures: Vec<_> = captures.into_iter().map(Capture::from).collect();
-        T::generate(&mut Run::new(reason, Params::of_this_run(), &mut Contract), &captures)
+        let captures = captures.into_iter().map(Capture::from).collect();
+        T::generate(&mut Run::new(reason, Params::of_this_run(), &mut Contract), captures)
     }
 }
 

@@ -8,7 +8,10 @@ use crate::{Capture, Document, Module, Params, Policy, formatter, output};
 /// Make it a component with [`export_gadget!`](crate::export_gadget).
 pub trait Gadget: Module {
     /// Reads the captures, ordered by container, and [emits](Run::emit) documents.
-    fn generate(run: &mut Run<'_>, captures: &[Capture]) -> Result<(), Error>;
+    ///
+    /// There may be thousands of captures. What was read of one stays in memory until it is dropped, so take
+    /// them one by one where that is possible.
+    fn generate(run: &mut Run<'_>, captures: Vec<Capture>) -> Result<(), Error>;
 }
 
 /// One run of a gadget: what was asked of it, and what it may do.

@@ -20,11 +20,11 @@
 //! }
 //!
 //! impl Gadget for Count {
-//!     fn generate(run: &mut Run<'_>, captures: &[Capture]) -> Result<(), Error> {
+//!     fn generate(run: &mut Run<'_>, captures: Vec<Capture>) -> Result<(), Error> {
 //!         for capture in captures {
 //!             let unit = run.params().text("unit").unwrap_or_default();
 //!             let text = format!("{}: {} {unit}\n", capture.container(), capture.syscalls().len());
-//!             run.emit(&Document::new("text/plain", text), &[capture])?;
+//!             run.emit(&Document::new("text/plain", text), &[&capture])?;
 //!         }
 //!         Ok(())
 //!     }
@@ -36,7 +36,7 @@
 //! use gadget_sdk::{Abi, Phases, testing};
 //!
 //! let web = testing::capture("web").call(Abi::Native, 0, "read", Phases::APPLICATION).build();
-//! let run = testing::gadget::<Count>().param("unit", "system calls").run(&[web]);
+//! let run = testing::gadget::<Count>().param("unit", "system calls").run(vec![web]);
 //! assert_eq!(run.emitted[0].document.body, "web: 1 system calls\n");
 //! ```
 //!

@@ -171,7 +171,7 @@ impl<G: Gadget> GadgetRun<G> {
     /// # Panics
     ///
     /// If a parameter is not declared, or its value is not of its type: the host does not let such a run begin.
-    pub fn run(&self, captures: &[Capture]) -> Outcome {
+    pub fn run(&self, captures: Vec<Capture>) -> Outcome {
         let params = params(&G::describe(), &self.params);
         let mut host = Host {
             formatter: self

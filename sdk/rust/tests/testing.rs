@@ -22,7 +22,7 @@ impl Module for Echo {
 }
 
 impl Gadget for Echo {
-    fn generate(run: &mut Run<'_>, captures: &[Capture]) -> Result<(), Error> {
+    fn generate(run: &mut Run<'_>, captures: Vec<Capture>) -> Result<(), Error> {
         let params = run.params();
         let text = format!(
             "{:?} {:?} {:?} {:?} {:?} {:?} {:?}",
@@ -41,7 +41,7 @@ impl Gadget for Echo {
 }
 
 fn said(run: &testing::GadgetRun<Echo>) -> String {
-    let outcome = run.run(&[]);
+    let outcome = run.run(vec![]);
     outcome.result.expect("the run succeeds");
     outcome.emitted[0].document.body.clone()
 }
@@ -70,19 +70,19 @@ fn values_are_typed() {
 #[test]
 #[should_panic(expected = "echo has no parameter `txet`")]
 fn an_undeclared_parameter_is_refused() {
-    testing::gadget::<Echo>().param("txet", "x").run(&[]);
+    testing::gadget::<Echo>().param("txet", "x").run(vec![]);
 }
 
 #[test]
 #[should_panic(expected = "`choice` is none of")]
 fn a_word_that_is_no_choice_is_refused() {
-    testing::gadget::<Echo>().param("choice", "up").run(&[]);
+    testing::gadget::<Echo>().param("choice", "up").run(vec![]);
 }
 
 #[test]
 #[should_panic(expected = "`integer` is no integer: 1.5")]
 fn a_value_of_another_type_is_refused() {
-    testing::gadget::<Echo>().param("integer", "1.5").run(&[]);
+    testing::gadget::<Echo>().param("integer", "1.5").run(vec![]);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn a_list_without_a_value_is_empty() {
 fn log_lines_are_those_of_the_run() {
     let run = testing::gadget::<Echo>();
     log::warn("outside", &[]);
-    let outcome = run.run(&[testing::capture("web").build()]);
+    let outcome = run.run(vec![testing::capture("web").build()]);
     let lines: Vec<_> = outcome.log.iter().map(ToString::to_string).collect();
     assert_eq!(lines, ["info: echo captures=1"]);
     assert_eq!(outcome.emitted[0].about, ["web"]);
@@ -109,8 +109,8 @@ fn log_lines_are_those_of_the_run() {
 #[test]
 fn the_cap_counts_all_documents_together() {
     let size = said(&testing::gadget()).len() as u64;
-    assert!(testing::gadget::<Echo>().output_limit(size).run(&[]).result.is_ok());
-    let refused = testing::gadget::<Echo>().output_limit(size - 1).run(&[]);
+    assert!(testing::gadget::<Echo>().output_limit(size).run(vec![]).result.is_ok());
+    let refused = testing::gadget::<Echo>().output_limit(size - 1).run(vec![]);
     assert_eq!(refused.result, Err(gadget_sdk::output::Error::TooLarge(size - 1).into()));
     assert!(refused.emitted.is_empty());
 }

@@ -129,7 +129,7 @@ impl Module for Hostile {
 }
 
 impl Gadget for Hostile {
-    fn generate(run: &mut Run<'_>, captures: &[Capture]) -> Result<(), Error> {
+    fn generate(run: &mut Run<'_>, captures: Vec<Capture>) -> Result<(), Error> {
         let about: Vec<&Capture> = captures.iter().collect();
         let text = |body: &str| Document::new("text/plain", body.to_owned());
         let Some(choice) = Misbehaviour::chosen() else {
