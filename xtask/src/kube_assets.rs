@@ -116,6 +116,8 @@ impl Build {
         if tier == Tier::Node {
             fs::remove_dir_all(&self.work)
                 .with_context(|| format!("cannot remove {}", self.work.display()))?;
+        } else {
+            say(&format!("{} stays, for --node; it may be removed", self.work.display()));
         }
         say(&format!("{} is complete after {} s", self.bin.display(), start.elapsed().as_secs()));
         Ok(())
