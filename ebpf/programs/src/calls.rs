@@ -40,7 +40,9 @@ fn is_recorded(ctx: &BtfTracePointContext, index: u32) -> bool {
     let bitmap = unsafe { &raw const (*slot).application[ABI_NATIVE as usize] };
     let (word, bit) = position(number);
     // SAFETY: `word` is within the bitmap.
-    unsafe { (*bitmap.cast::<Shared>().add(word)).load() & bit != 0 && !kernel::is_compat(Registers(ctx.arg(0))) }
+    unsafe {
+        (*bitmap.cast::<Shared>().add(word)).load() & bit != 0 && !kernel::is_compat(Registers(ctx.arg(0)))
+    }
 }
 
 #[inline(always)]

@@ -193,7 +193,11 @@ impl Registers {
 /// Whether the running task makes a call of the machine's 32-bit ABI.
 #[inline(always)]
 pub fn is_compat(registers: Registers) -> bool {
-    if known(&KERNEL.machine) == MACHINE_AARCH64 { registers.are_aarch32() } else { Task::current().in_compat_call() }
+    if known(&KERNEL.machine) == MACHINE_AARCH64 {
+        registers.are_aarch32()
+    } else {
+        Task::current().in_compat_call()
+    }
 }
 
 /// By which ABI the running task makes its call, and the call's number in that ABI's table.

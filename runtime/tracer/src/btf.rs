@@ -137,9 +137,9 @@ impl<'a> Btf<'a> {
         // A loop of typedefs would be malformed; it must not hang us.
         for _ in 0..64 {
             match self.get(id) {
-                Some(Type {
-                    kind: TYPEDEF | VOLATILE | CONST | RESTRICT | TYPE_TAG, reference, ..
-                }) => id = reference,
+                Some(Type { kind: TYPEDEF | VOLATILE | CONST | RESTRICT | TYPE_TAG, reference, .. }) => {
+                    id = reference
+                }
                 _ => break,
             }
         }

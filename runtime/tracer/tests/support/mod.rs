@@ -27,7 +27,7 @@ use libc::{c_char, c_int, c_long, syscall};
 
 /// A tracer, and the right to be the only test that has one: tests that wait for new cgroups would see each
 /// other's.
-pub struct Exclusive {
+pub(crate) struct Exclusive {
     tracer: Tracer,
     _only: MutexGuard<'static, ()>,
 }
@@ -46,7 +46,7 @@ impl DerefMut for Exclusive {
 }
 
 /// A tracer, or the reason why there is none, loudly.
-pub fn load(slots: u32) -> Option<Exclusive> {
+pub(crate) fn load(slots: u32) -> Option<Exclusive> {
     static ONLY: Mutex<()> = Mutex::new(());
     let only = ONLY.lock().unwrap_or_else(PoisonError::into_inner);
     // SAFETY: no preconditions.
@@ -60,41 +60,41 @@ pub fn load(slots: u32) -> Option<Exclusive> {
     Some(Exclusive { tracer, _only: only })
 }
 
-pub fn set<const N: usize>(names: [&'static str; N]) -> BTreeSet<&'static str> {
+pub(crate) fn set<const N: usize>(names: [&'static str; N]) -> BTreeSet<&'static str> {
     names.into()
 }
 
 /// Names of the calls of the application.
-pub fn application(recorded: &Recorded) -> BTreeSet<&'static str> {
+pub(crate) fn application(recorded: &Recorded) -> BTreeSet<&'static str> {
     let calls = recorded.syscalls.iter().filter(|call| call.phases.application);
     calls.map(|call| call.name(Machine::current()).unwrap_or("unknown")).collect()
 }
 
 /// Names of the calls of the OCI runtime.
-pub fn runtime(recorded: &Recorded) -> BTreeSet<&'static str> {
+pub(crate) fn runtime(recorded: &Recorded) -> BTreeSet<&'static str> {
     let calls = recorded.syscalls.iter().filter(|call| call.phases.runtime);
     calls.map(|call| call.name(Machine::current()).unwrap_or("unknown")).collect()
 }
 
 /// How many links to eBPF programs this process holds.
-pub fn links() -> usize {
+pub(crate) fn links() -> usize {
     let open = fs::read_dir("/proc/self/fd").expect("proc is mounted").flatten();
     let targets = open.filter_map(|fd| fs::read_link(fd.path()).ok());
     targets.filter(|target| target.to_string_lossy().contains("bpf_link")).count()
 }
 
 /// A cgroup, removed when it is dropped.
-pub struct Cgroup(PathBuf);
+pub(crate) struct Cgroup(PathBuf);
 
 impl Cgroup {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let hierarchy = Hierarchy::find().expect("cgroup v2 is mounted");
         let name = format!("tracer-test-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         Self::at(hierarchy.mount().join(name))
     }
 
-    pub fn below(&self, name: &str) -> Self {
+    pub(crate) fn below(&self, name: &str) -> Self {
         Self::at(self.0.join(name))
     }
 
@@ -103,16 +103,16 @@ impl Cgroup {
         Self(path)
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
-    pub fn id(&self) -> CgroupId {
+    pub(crate) fn id(&self) -> CgroupId {
         CgroupId(fs::metadata(&self.0).expect("it exists").ino())
     }
 
     /// For [`enter`].
-    pub fn entrance(&self) -> OwnedFd {
+    pub(crate) fn entrance(&self) -> OwnedFd {
         File::options().write(true).open(self.0.join("cgroup.procs")).expect("it exists").into()
     }
 }
@@ -128,7 +128,7 @@ impl Drop for Cgroup {
 }
 
 /// Moves the calling process: one `write`.
-pub fn enter(entrance: &OwnedFd) {
+pub(crate) fn enter(entrance: &OwnedFd) {
     // SAFETY: one byte of a literal.
     unsafe { syscall(libc::SYS_write, entrance.as_raw_fd(), c"0".as_ptr(), 1) };
 }
@@ -138,7 +138,7 @@ static SAYS: AtomicI32 = AtomicI32::new(-1);
 static HEARS: AtomicI32 = AtomicI32::new(-1);
 
 /// A child process.
-pub struct Child {
+pub(crate) struct Child {
     pid: c_int,
     said: OwnedFd,
     tell: OwnedFd,
@@ -146,7 +146,7 @@ pub struct Child {
 
 impl Child {
     /// A child that moves itself into a cgroup, does what it is told, and ends with `exit_group`.
-    pub fn into(cgroup: &Cgroup, what: impl FnOnce()) -> Self {
+    pub(crate) fn into(cgroup: &Cgroup, what: impl FnOnce()) -> Self {
         let entrance = cgroup.entrance();
         Self::fork(None, || {
             enter(&entrance);
@@ -155,13 +155,13 @@ impl Child {
     }
 
     /// A child that starts in a cgroup.
-    pub fn cloned_into(cgroup: &Cgroup, what: impl FnOnce()) -> Self {
+    pub(crate) fn cloned_into(cgroup: &Cgroup, what: impl FnOnce()) -> Self {
         let directory = File::open(cgroup.path()).expect("it exists");
         Self::fork(Some(directory.as_raw_fd()), what)
     }
 
     /// A child in the cgroup of this process.
-    pub fn plain(what: impl FnOnce()) -> Self {
+    pub(crate) fn plain(what: impl FnOnce()) -> Self {
         Self::fork(None, what)
     }
 
@@ -190,7 +190,7 @@ impl Child {
     }
 
     /// Returns when the child has come to [`wait_for_parent`], and is asleep in there.
-    pub fn until_it_waits(&self) {
+    pub(crate) fn until_it_waits(&self) {
         let mut byte = 0_u8;
         // SAFETY: one byte.
         let read = unsafe { libc::read(self.said.as_raw_fd(), (&raw mut byte).cast(), 1) };
@@ -203,13 +203,13 @@ impl Child {
         }
     }
 
-    pub fn go_on(&self) {
+    pub(crate) fn go_on(&self) {
         // SAFETY: one byte.
         assert_eq!(unsafe { libc::write(self.tell.as_raw_fd(), c"1".as_ptr().cast(), 1) }, 1);
     }
 
     /// Waits for its end, which must be a good one.
-    pub fn succeeds(self) {
+    pub(crate) fn succeeds(self) {
         let mut status = 0;
         // SAFETY: a child of this process.
         assert_eq!(unsafe { libc::waitpid(self.pid, &raw mut status, 0) }, self.pid);
@@ -229,12 +229,12 @@ fn pipe() -> (OwnedFd, OwnedFd) {
 // What follows runs in children: single calls, no allocation.
 
 /// A call without arguments that nothing makes by itself.
-pub fn call(number: c_long) {
+pub(crate) fn call(number: c_long) {
     // SAFETY: the calls that are passed here take no arguments.
     unsafe { syscall(number) };
 }
 
-pub fn exit(status: c_int) -> ! {
+pub(crate) fn exit(status: c_int) -> ! {
     // SAFETY: no preconditions.
     unsafe {
         syscall(libc::SYS_exit_group, status);
@@ -243,7 +243,7 @@ pub fn exit(status: c_int) -> ! {
 }
 
 /// Tells the parent, and sleeps until it says so: one `write`, one `read`.
-pub fn wait_for_parent() {
+pub(crate) fn wait_for_parent() {
     let mut byte = 0_u8;
     // SAFETY: one byte each.
     unsafe {
@@ -252,7 +252,7 @@ pub fn wait_for_parent() {
     }
 }
 
-pub fn fork_and_wait(what: impl FnOnce()) {
+pub(crate) fn fork_and_wait(what: impl FnOnce()) {
     // SAFETY: as in `Child::fork`.
     unsafe {
         let pid = syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0);
@@ -264,11 +264,11 @@ pub fn fork_and_wait(what: impl FnOnce()) {
     }
 }
 
-pub fn exec(program: &CStr) {
+pub(crate) fn exec(program: &CStr) {
     exec_with([program]);
 }
 
-pub fn exec_with<const N: usize>(arguments: [&CStr; N]) {
+pub(crate) fn exec_with<const N: usize>(arguments: [&CStr; N]) {
     let pointers = pointers(arguments);
     let environment: [*const c_char; 1] = [ptr::null()];
     // SAFETY: strings, and lists that end with null.
@@ -277,7 +277,7 @@ pub fn exec_with<const N: usize>(arguments: [&CStr; N]) {
 }
 
 /// Starts a program without naming it.
-pub fn exec_descriptor(program: &CStr) {
+pub(crate) fn exec_descriptor(program: &CStr) {
     let pointers = pointers([program]);
     let environment: [*const c_char; 1] = [ptr::null()];
     // SAFETY: strings, and lists that end with null.
@@ -298,25 +298,25 @@ fn pointers<const N: usize>(arguments: [&CStr; N]) -> [*const c_char; 8] {
     pointers
 }
 
-pub fn chroot() {
+pub(crate) fn chroot() {
     // SAFETY: a string.
     unsafe { syscall(libc::SYS_chroot, c"/".as_ptr()) };
 }
 
-pub fn pdeathsig() {
+pub(crate) fn pdeathsig() {
     let mut signal: c_int = 0;
     // SAFETY: room for the answer.
     unsafe { syscall(libc::SYS_prctl, libc::PR_GET_PDEATHSIG, &raw mut signal) };
 }
 
-pub fn join_keyring() {
+pub(crate) fn join_keyring() {
     const KEYCTL_JOIN_SESSION_KEYRING: c_long = 1;
     // SAFETY: an anonymous one.
     unsafe { syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0) };
 }
 
 /// As libseccomp does to see what the kernel can do.
-pub fn probe_seccomp() {
+pub(crate) fn probe_seccomp() {
     // SAFETY: the kernel refuses null.
     unsafe {
         syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, libc::SECCOMP_FILTER_FLAG_TSYNC, 0);
@@ -326,13 +326,13 @@ pub fn probe_seccomp() {
 
 /// How runtimes load a filter.
 #[derive(Clone, Copy)]
-pub enum Loader {
+pub(crate) enum Loader {
     Prctl,
     Seccomp,
 }
 
 /// Loads a filter that allows everything.
-pub fn load_filter(how: Loader) {
+pub(crate) fn load_filter(how: Loader) {
     const RETURN: u16 = 6;
     let mut allow = libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW };
     let program = libc::sock_fprog { len: 1, filter: &raw mut allow };
@@ -353,15 +353,15 @@ pub fn load_filter(how: Loader) {
 }
 
 /// Gives up root, and with it every capability.
-pub fn drop_rights() {
+pub(crate) fn drop_rights() {
     const NOBODY: c_int = 65_534;
     // SAFETY: no preconditions.
     unsafe { syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
 }
 
 /// Runs something in a child that shares this process's memory, as `vfork` does.
-pub fn vfork(what: extern "C" fn(*mut libc::c_void) -> c_int) {
-    let mut stack = [0_u128; 4_096];
+pub(crate) fn vfork(what: extern "C" fn(*mut libc::c_void) -> c_int) {
+    let mut stack = vec![0_u128; 4_096];
     // SAFETY: a stack of its own, which is used only while this function waits.
     unsafe {
         let top = stack.as_mut_ptr().add(stack.len()).cast();
