@@ -17,6 +17,7 @@ pub(super) async fn record<S: SyscallSource>(recorder: &mut Recorder<S>, cgroup:
     // From here on the kernel side gives every new cgroup a slot before a process can be in it, and keeps its path.
     source.enrol_new(true).context("cannot wait for the cgroup")?;
     let mut told = false;
+    let mut stop = None;
     let slots = loop {
         // Arms the watch, so what changes from here on is told.
         following.state()?;
@@ -27,16 +28,23 @@ pub(super) async fn record<S: SyscallSource>(recorder: &mut Recorder<S>, cgroup:
         if !slots.is_empty() {
             break slots; // It came and went before anybody looked.
         }
+        if let Some(stop) = stop {
+            bail!("{stop}: {cgroup} has not appeared");
+        }
         if !told {
             note(&format!("waiting for {cgroup}; Ctrl-C ends it"));
             told = true;
         }
         tokio::select! {
             changed = following.changed() => changed?,
-            signal = signals.next() => bail!("{}: {cgroup} has not appeared", signal.name()),
-            () = &mut limit => bail!("the time is up: {cgroup} has not appeared"),
+            // Not before one more look: it may have come together with the cgroup.
+            signal = signals.next() => stop = Some(signal.name()),
+            () = &mut limit => stop = Some("the time is up"),
         }
     };
+    if stop.is_some() {
+        return capture(source, container(cgroup), &slots);
+    }
     // Its slot is there now: what is made below it shares it, whoever makes it. What was made before has slots of
     // its own, as the `container` that crun makes in its cgroup.
     source.enrol_new(false).context("cannot stop waiting for cgroups")?;
