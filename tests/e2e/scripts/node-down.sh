@@ -9,12 +9,14 @@ unified=/sys/fs/cgroup/unified
 groups=gadgetd-e2e
 [ -e "$state/owns-kubepods" ] && groups="$groups kubepods"
 for group in $groups; do
-  [ -d "$unified/$group" ] || continue
-  echo 1 >"$unified/$group/cgroup.kill"
-  for attempt in $(seq 100); do
-    grep -q '^populated 0' "$unified/$group/cgroup.events" && break
-    sleep 0.1
-  done
+  # Without a pod there is none in this hierarchy, but the kubelet has made those of the others.
+  if [ -d "$unified/$group" ]; then
+    echo 1 >"$unified/$group/cgroup.kill"
+    for attempt in $(seq 100); do
+      grep -q '^populated 0' "$unified/$group/cgroup.events" && break
+      sleep 0.1
+    done
+  fi
   find /sys/fs/cgroup -depth -type d -path "/sys/fs/cgroup/*$group*" -exec rmdir {} + 2>/dev/null
 done
 

@@ -102,12 +102,14 @@ async fn it_ends_with_its_process_and_at_the_latest_with_the_next_start() -> Res
     }
     let _alone = MACHINE.lock().await;
 
-    let mut holder = held()?;
+    let mut holder = held("true")?;
     holder.kill()?;
     holder.wait()?;
-    gone().await.context("after the test process was killed")?;
+    gone().await.context("after the process of a node without pods was killed")?;
 
-    let mut holder = held()?;
+    let run = "kubectl run left --image=busybox --image-pull-policy=Never -- sleep 1000 && \
+               kubectl wait --for=condition=Ready pod/left --timeout=60s";
+    let mut holder = held(run)?;
     // The guardian is the child that waits on a pipe.
     let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", holder.id()))?;
     let guardian = children
@@ -127,23 +129,22 @@ async fn it_ends_with_its_process_and_at_the_latest_with_the_next_start() -> Res
     gone().await.context("after the next start")
 }
 
-/// A process that holds a node with a pod in it.
-fn held() -> Result<Child> {
-    let run = "kubectl run left --image=busybox --image-pull-policy=Never -- sleep 1000 >&2 && \
-               kubectl wait --for=condition=Ready pod/left --timeout=60s && exec sleep 1000";
+/// A process that holds a node on which `run` has been run.
+fn held(run: &str) -> Result<Child> {
+    let run = format!("{{ {run}; }} >&2 && echo held && exec sleep 1000");
     let path = std::env::join_paths(
         assets(Tier::Node)
             .into_iter()
             .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
     )?;
     let mut holder = Command::new(env!("CARGO_BIN_EXE_gadgetd-e2e"))
-        .args(["node", "--", "bash", "-c", run])
+        .args(["node", "--", "bash", "-c", &run])
         .env("PATH", path)
         .stdout(Stdio::piped())
         .spawn()?;
     let mut line = String::new();
     BufReader::new(holder.stdout.take().context("a pipe")?).read_line(&mut line)?;
-    ensure!(line.contains("condition met"), "the pod is not ready: {line}");
+    ensure!(line == "held\n", "no node is held: {line}");
     Ok(holder)
 }
 
