@@ -58,7 +58,7 @@ fn look_up(ctx: *mut c_void) -> u64 {
     let task = Task::current();
     let registers = Registers(ctx.arg(0));
     // SAFETY: user space removes a cgroup only by its own will; a reused element means a slot for a moment too long.
-    let Some(&index) = (unsafe { CGROUPS.get(task.cgroup_id()) }) else {
+    let Some(&index) = (unsafe { CGROUPS.get(kernel::current_cgroup_id()) }) else {
         cache::store(Key::new(ctx.arg(0)), generation, cache::UNRECORDED);
         return 0;
     };

@@ -14,7 +14,7 @@ use gadgetd_ebpf_common::{PATH, flag};
 use crate::{
     atomic::shared,
     cache,
-    kernel::{Cgroup, Task},
+    kernel::{self, Cgroup},
     maps::{CGROUPS, ENROL_NEW, FREE, LOSSES, OWNERS, SLOTS},
 };
 
@@ -29,7 +29,7 @@ pub fn mkdir(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: copies are taken at once.
     let above = unsafe { CGROUPS.get(cgroup.parent_id()) }.copied();
     // SAFETY: as above.
-    let maker = unsafe { CGROUPS.get(Task::current().cgroup_id()) }.copied();
+    let maker = unsafe { CGROUPS.get(kernel::current_cgroup_id()) }.copied();
     match above {
         // By the container itself, or by the host, in something that was chosen to be recorded as a whole.
         Some(index) if !enrol_new || maker == above => share(cgroup.id(), index),

@@ -13,7 +13,7 @@ use gadgetd_ebpf_common::{Slot, WORDS, flag, stage};
 use crate::{
     atomic::shared,
     cache, calls,
-    kernel::{Binprm, Cgroup, KERNEL, Registers, Task, known},
+    kernel::{self, Binprm, Cgroup, KERNEL, Registers, Task, known},
     maps::{CGROUPS, ENTRANTS, OWNERS, SLOTS},
 };
 
@@ -173,7 +173,7 @@ pub fn fork(ctx: BtfTracePointContext) -> i32 {
     cache::forget(child);
     let cgroup = child.cgroup_id();
     let Some(index) = slot_of(cgroup) else { return 0 };
-    let origin = parent.cgroup_id();
+    let origin = kernel::current_cgroup_id();
     if origin != cgroup && slot_of(origin) != Some(index) {
         enter(child, index);
         return 0;
@@ -194,7 +194,7 @@ pub fn exec(ctx: BtfTracePointContext) -> i32 {
     if entrant.stage() == stage::NONE && is_own_copy(Binprm(ctx.arg(2))) {
         return 0;
     }
-    if let Some(index) = slot_of(task.cgroup_id())
+    if let Some(index) = slot_of(kernel::current_cgroup_id())
         && let (Some(owner), Some(slot)) = (OWNERS.get(index), SLOTS.get_ptr_mut(index))
         && owner.cgroup == entrant.cgroup
     {
@@ -272,6 +272,5 @@ fn is_inside(task: Task, index: u32) -> bool {
     if cache::last_slot(task) == Some(index) {
         return true;
     }
-    let mover = Task::current();
-    mover != task && slot_of(mover.cgroup_id()) == Some(index)
+    Task::current() != task && slot_of(kernel::current_cgroup_id()) == Some(index)
 }

@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{self, BufRead, BufReader},
     os::fd::{AsFd, AsRawFd},
+    thread,
 };
 
 use aya::{
@@ -17,7 +18,7 @@ use aya::{
 };
 use gadgetd_ebpf_common::{Kernel, Losses, Owner, Slot};
 
-use crate::{LoadError, TracerError};
+use crate::{LoadError, TracerError, kernel};
 
 /// Programs and the tracepoints they belong to, in the order in which they are attached: the one that uses what the
 /// others keep up to date comes last.
@@ -65,8 +66,10 @@ pub(crate) struct Object {
 
 impl Object {
     /// Loads programs and maps; attaches nothing.
-    pub(crate) fn load(kernel: Kernel, slots: u32) -> Result<Self, LoadError> {
-        let kernel = Shared(kernel);
+    pub(crate) fn load(slots: u32) -> Result<Self, LoadError> {
+        // Reading the kernel's BTF takes most of the time, and aya reads it twice.
+        let btf = thread::spawn(Btf::from_sys_fs);
+        let kernel = Shared(kernel::inspect()?);
         // Room for child cgroups: most containers have none, some (systemd) dozens.
         let cgroups = slots.saturating_mul(8).max(1_024);
         let mut ebpf = EbpfLoader::new()
@@ -80,7 +83,7 @@ impl Object {
             .load(include_bytes_aligned!(env!("EBPF_OBJECT")))
             .map_err(|error| load_error(error, slots, cgroups))?;
 
-        let btf = Btf::from_sys_fs().map_err(faulty)?;
+        let btf = btf.join().map_err(|_| faulty("reading the kernel's BTF panicked"))?.map_err(faulty)?;
         for (name, tracepoint) in PROGRAMS {
             let program = btf_tracepoint(&mut ebpf, name).map_err(faulty)?;
             program.load(tracepoint, &btf).map_err(|error| program_error(name, error))?;

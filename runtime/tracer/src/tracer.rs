@@ -20,7 +20,7 @@ use crate::{
 /// How to load the tracer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TracerOptions {
-    /// How many containers can be recorded at once, 1 to [`TracerOptions::MAX_SLOTS`]. Each takes about 1.5 KiB of kernel
+    /// How many containers can be recorded at once, 1 to [`TracerOptions::MAX_SLOTS`]. Each takes about 2 KiB of kernel
     /// memory, all of it taken when the tracer is loaded.
     pub slots: u32,
 }
@@ -41,6 +41,8 @@ pub struct Tracer {
     object: Object,
     hierarchy: Hierarchy,
     slots: u32,
+    /// Slots that were taken from their cgroups, while programs may still be writing to them.
+    retired: Vec<u32>,
     /// Cgroups below an enrolled one that were there before, and could not be tied to it.
     lost_children: BTreeMap<CgroupId, u64>,
 }
@@ -54,15 +56,14 @@ impl Tracer {
         }
         kernel::check_rights()?;
         let hierarchy = Hierarchy::find()?;
-        let kernel = kernel::inspect()?;
         // Before 5.11 the memory of maps counts as locked memory. Not allowed to raise the limit: then maybe it
         // is not needed either, and if it is, the error names the map.
         let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
-        let mut object = Object::load(kernel, slots)?;
+        let mut object = Object::load(slots)?;
         for index in 0..slots {
             object.free.push(index, 0).map_err(|error| LoadError::Object(error.into()))?;
         }
-        Ok(Self { object, hierarchy, slots, lost_children: BTreeMap::new() })
+        Ok(Self { object, hierarchy, slots, retired: Vec::new(), lost_children: BTreeMap::new() })
     }
 
     /// Whether the program is attached to the kernel: while something is enrolled, or new cgroups are to be.
@@ -102,11 +103,7 @@ impl Tracer {
     fn open(&mut self, cgroup: CgroupId, path: &str, flags: u64) -> Result<(), TracerError> {
         // The slot of a cgroup above, which this one and those below it record into so far.
         let before = self.slot_of(cgroup)?.map(|(index, _)| index);
-        let index = match self.object.free.pop(0) {
-            Ok(index) => index,
-            Err(MapError::ElementNotFound) => return Err(TracerError::SlotsExhausted(self.slots)),
-            Err(error) => return Err(map("FREE")(error)),
-        };
+        let index = self.take_slot()?;
         let owner = Owner { cgroup: cgroup.0, flags, path: kept(path) };
         self.object.owners.set(index, Shared(owner), 0).map_err(map("OWNERS"))?;
         if let Err(error) = self.object.cgroups.insert(cgroup.0, index, 0) {
@@ -140,7 +137,7 @@ impl Tracer {
         }
     }
 
-    /// Takes a slot's cgroups away from it, waits until no program can be using it, and clears it.
+    /// Takes a slot's cgroups away from it.
     fn close(&mut self, index: u32) -> Result<(), TracerError> {
         loop {
             // A child cgroup that is being made at this moment may be tied once more.
@@ -154,11 +151,33 @@ impl Tracer {
             }
         }
         self.object.invalidate()?;
+        self.retired.push(index);
+        // Waiting takes some 10 ms, so a few slots wait together. They are too few to be missed.
+        if self.retired.len() >= self.slots as usize / 64 { self.reclaim() } else { Ok(()) }
+    }
+
+    /// Waits until no program can be using a retired slot, and makes them all free.
+    fn reclaim(&mut self) -> Result<(), TracerError> {
         // Programs can't be preempted, so when every CPU has been through the scheduler, all that began before
-        // the two lines above have ended.
+        // a slot was retired have ended.
         membarrier(MembarrierCommand::Global).map_err(|error| TracerError::Wait(error.into()))?;
-        self.object.slots.set(index, Shared(Slot::EMPTY), 0).map_err(map("SLOTS"))?;
-        self.give_back(index)
+        while let Some(index) = self.retired.pop() {
+            self.object.slots.set(index, Shared(Slot::EMPTY), 0).map_err(map("SLOTS"))?;
+            self.give_back(index)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a free slot.
+    fn take_slot(&mut self) -> Result<u32, TracerError> {
+        loop {
+            match self.object.free.pop(0) {
+                Ok(index) => return Ok(index),
+                Err(MapError::ElementNotFound) if !self.retired.is_empty() => self.reclaim()?,
+                Err(MapError::ElementNotFound) => return Err(TracerError::SlotsExhausted(self.slots)),
+                Err(error) => return Err(map("FREE")(error)),
+            }
+        }
     }
 
     fn give_back(&mut self, index: u32) -> Result<(), TracerError> {

@@ -364,6 +364,40 @@ os.execv('/bin/true', ['true'])";
 }
 
 #[test]
+fn a_filter_for_all_threads_counts_for_all() {
+    let Some(mut tracer) = load(16) else { return };
+    let script = "import ctypes, os, sys, threading
+class Program(ctypes.Structure):
+    _fields_ = [('len', ctypes.c_ushort), ('filter', ctypes.POINTER(ctypes.c_ulonglong))]
+allow = ctypes.c_ulonglong(0x7fff0000 << 32 | 6)
+program = Program(1, ctypes.pointer(allow))
+come, go = os.pipe()
+def ask():
+    os.read(come, 1)
+    os.getsid(0)
+thread = threading.Thread(target=ask)
+thread.start()
+open(sys.argv[1], 'w').write('0')
+seccomp, mode_filter, flags = int(sys.argv[2]), 1, int(sys.argv[3])
+assert ctypes.CDLL(None).syscall(seccomp, mode_filter, flags, ctypes.byref(program)) == 0
+os.write(go, b'1')
+thread.join()
+os.execv('/bin/true', ['true'])";
+    for (flags, counts) in [(libc::SECCOMP_FILTER_FLAG_TSYNC, true), (0, false)] {
+        let cgroup = Cgroup::new();
+        tracer.enrol(cgroup.id(), Entry::Runtime).expect("a cgroup that exists");
+        let mut python = Command::new("python3");
+        python.args(["-c", script]).arg(cgroup.path().join("cgroup.procs"));
+        python.args([libc::SYS_seccomp.to_string(), flags.to_string()]);
+        assert!(python.status().expect("python3 is installed").success());
+        let recorded = tracer.read(cgroup.id()).expect("enrolled");
+        assert_eq!(runtime(&recorded).contains("getsid"), counts, "flags {flags}: {recorded:?}");
+        assert!(runtime(&recorded).contains("execve"), "flags {flags}: {recorded:?}");
+        assert!(!application(&recorded).contains("getsid"), "flags {flags}: {recorded:?}");
+    }
+}
+
+#[test]
 fn a_process_can_start_in_the_cgroup() {
     let Some(mut tracer) = load(16) else { return };
     for (entry, kept) in [(Entry::Application, true), (Entry::Runtime, false)] {
