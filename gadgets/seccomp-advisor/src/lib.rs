@@ -1,9 +1,9 @@
 //! Gadget `seccomp`: from recorded system calls to a seccomp policy, one for each container.
 //!
 //! The policy refuses everything (`default-action`) but one list of names: what was recorded, what
-//! `include` adds, [`ALWAYS`], and for a container [`START`], less what `exclude` takes away. A name stands for the call in
-//! every architecture of the policy; a call that a 32-bit program made carries the name that the
-//! 32-bit table has for it.
+//! `include` adds, [`ALWAYS`], and for a container [`START`], less what `exclude` takes away. A name
+//! stands for the call in every architecture of the policy; a call that a 32-bit program made
+//! carries the name that the 32-bit table has for it.
 //!
 //! A recording without a single call that can be named is an error: the policy it would give
 //! forbids everything, which nobody means. With several recordings the others still get theirs.
@@ -148,7 +148,7 @@ impl Options {
         if let Some(both) = include.iter().find(|name| exclude.contains(name)) {
             return invalid(format!("include: {both} stands in exclude too"));
         }
-        for name in exclude.iter().filter(|name| ALWAYS.iter().chain(&START).any(|needed| needed == name)) {
+        for name in exclude.iter().filter(|name| is_needed(name)) {
             log::warn("a container may not start or end without this call", &[("excluded", name)]);
         }
         Ok(Self {
@@ -178,7 +178,7 @@ impl Options {
             return Ok(None);
         }
         for name in self.exclude.iter().filter(|name| !names.contains(name.as_str())) {
-            if !ALWAYS.contains(&name.as_str()) && !START.contains(&name.as_str()) {
+            if !is_needed(name) {
                 let container = capture.container().to_string();
                 log::warn("excluded, but was not recorded", &[("name", name), ("container", &container)]);
             }
@@ -214,6 +214,11 @@ impl Options {
         let wanted = |abi| !self.observed_architectures || abi == Abi::Native || observed(abi);
         all.iter().filter(|(abi, _)| wanted(*abi)).map(|(_, architecture)| *architecture).collect()
     }
+}
+
+/// Whether a start or an end may fail without the call.
+fn is_needed(name: &str) -> bool {
+    ALWAYS.contains(&name) || START.contains(&name)
 }
 
 /// What the policy cannot allow, because the recording does not know it.

@@ -65,6 +65,9 @@ pub mod policy;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
+#[cfg(all(target_arch = "wasm32", feature = "allocator"))]
+mod memory;
+
 #[doc(hidden)]
 pub mod bindings;
 #[cfg(target_arch = "wasm32")]
@@ -77,6 +80,11 @@ pub use gadget::{Error, Gadget, Reason, Run};
 pub use module::{Description, Module};
 pub use params::{Params, Spec};
 pub use policy::{Action, Architecture, Argument, Comparison, Policy, Rule};
+
+/// What the guide says compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/writing-a-gadget.md")]
+struct Guide;
 
 /// Makes the crate a gadget component. Compiled for anything but WebAssembly it does nothing.
 #[macro_export]
