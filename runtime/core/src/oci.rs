@@ -118,10 +118,8 @@ enum ActionName {
 /// assert!(error.to_string().starts_with("defaultAction: unknown variant"));
 /// ```
 pub fn parse(json: &[u8]) -> Result<Profile, ProfileError> {
-    let mut reader = serde_json::Deserializer::from_slice(json);
-    let document: Document = serde_path_to_error::deserialize(&mut reader)
-        .map_err(|e| field(&e.path().to_string(), e.inner().to_string()))?;
-    reader.end().map_err(|e| field(".", e.to_string()))?;
+    // Keeping track of the path costs as much again, and only an error needs it.
+    let document: Document = serde_json::from_slice(json).or_else(|_| with_path(json))?;
 
     if document.listener_path.is_some() || document.listener_metadata.is_some() {
         return Err(field("listenerPath", "a notification listener is not supported".into()));
@@ -151,6 +149,15 @@ pub fn parse(json: &[u8]) -> Result<Profile, ProfileError> {
         rules: rules.collect::<Result<_, ProfileError>>()?,
     };
     Ok(Profile { policy, flags: document.flags })
+}
+
+/// Reads the document once more, for an error that names the field.
+fn with_path(json: &[u8]) -> Result<Document, ProfileError> {
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    let document = serde_path_to_error::deserialize(&mut reader)
+        .map_err(|e| field(&e.path().to_string(), e.inner().to_string()))?;
+    reader.end().map_err(|e| field(".", e.to_string()))?;
+    Ok(document)
 }
 
 fn field(path: &str, reason: String) -> ProfileError {
