@@ -158,36 +158,33 @@ fn median(mut of: Vec<f64>) -> f64 {
 
 /// A command that does little but system calls, alone and under everything that could record it. In Markdown.
 pub(crate) fn command(effort: Effort) -> Result<String> {
-    let blocks = effort.scale(200_000);
     let gadgetd = gadgetd();
+    let gadgetd = gadgetd.to_str().context("a strange path")?;
     let empty = Empty::load(Kind::RawTracepoint)?;
-    let under: [(&str, Vec<&str>); 5] = [
-        ("alone", vec![]),
-        ("an empty program, raw tracepoint", vec![]),
-        (
-            "`gadgetd run`",
-            vec![gadgetd.to_str().context("a strange path")?, "run", "seccomp", "-o", "/dev/null", "--"],
-        ),
-        ("`strace -f --seccomp-bpf`", vec!["strace", "-f", "--seccomp-bpf", "-o", "/dev/null"]),
-        ("`strace -f -c`", vec!["strace", "-f", "-c", "-o", "/dev/null"]),
+    // What stops the command at every call takes a hundred times as long: fewer calls tell enough.
+    let (many, few) = (effort.scale(1_000_000), effort.scale(20_000));
+    let under: [(&str, u64, &[&str]); 5] = [
+        ("alone", many, &[]),
+        (EMPTY[0].1, many, &[]),
+        ("`gadgetd run`", many, &[gadgetd, "run", "seccomp", "-o", "/dev/null", "--"]),
+        ("`strace -f --seccomp-bpf`", few, &["strace", "-f", "--seccomp-bpf", "-o", "/dev/null"]),
+        ("`strace -f -c`", few, &["strace", "-f", "-c", "-o", "/dev/null"]),
     ];
     let mut times = vec![Vec::new(); under.len()];
-    for round in 0..effort.rounds() {
-        for (index, (name, prefix)) in under.iter().enumerate() {
-            // Tracing every call takes a hundred times as long: three rounds tell enough.
-            if name.contains("strace") && round >= 3 {
-                continue;
-            }
-            let _attached = if name.contains("empty") { Some(empty.attach()?) } else { None };
-            times[index].push(dd(prefix, blocks).with_context(|| format!("dd under {name}"))?);
+    for _ in 0..effort.rounds() {
+        for (times, (name, blocks, prefix)) in times.iter_mut().zip(under) {
+            let _attached = if name == EMPTY[0].1 { Some(empty.attach()?) } else { None };
+            times.push(dd(prefix, blocks).with_context(|| format!("dd under {name}"))?);
         }
     }
     let medians: Vec<f64> = times.into_iter().map(median).collect();
     let mut text = format!(
-        "`dd bs=1 count={blocks}`, by its own clock:\n\n| | seconds | of alone | of the empty program |\n|---|--:|--:|--:|\n"
+        "`dd bs=1`, two calls a block, by its own clock, median of {} interleaved rounds:\n\n\
+         | | ns a block | of alone | of the empty program's |\n|---|--:|--:|--:|\n",
+        effort.rounds(),
     );
-    for ((name, _), time) in under.iter().zip(&medians) {
-        writeln!(text, "| {name} | {time:.3} | {:.2} × | {:.2} × |", time / medians[0], time / medians[1])?;
+    for ((name, ..), time) in under.iter().zip(&medians) {
+        writeln!(text, "| {name} | {time:.0} | {:.2} × | {:.2} × |", time / medians[0], time / medians[1])?;
     }
     Ok(text)
 }
@@ -198,13 +195,13 @@ fn gadgetd() -> PathBuf {
     env::var_os("GADGETD").map(PathBuf::from).or_else(beside).unwrap_or_else(|| "gadgetd".into())
 }
 
-/// Seconds that `dd` says it took.
+/// Nanoseconds a block, of the time that `dd` says it took.
 fn dd(prefix: &[&str], blocks: u64) -> Result<f64> {
     let count = format!("count={blocks}");
     let dd = ["dd", "if=/dev/zero", "of=/dev/null", "bs=1", &count];
     let all = [prefix, &dd].concat();
-    let output =
-        Command::new(all[0]).args(&all[1..]).env("LC_ALL", "C").output().context("cannot be started")?;
+    let output = Command::new(all[0]).args(&all[1..]).env("LC_ALL", "C").output();
+    let output = output.with_context(|| format!("cannot start {}", all[0]))?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{}: {said}", output.status);
     let line = said
@@ -212,5 +209,7 @@ fn dd(prefix: &[&str], blocks: u64) -> Result<f64> {
         .find(|line| line.contains("copied,"))
         .with_context(|| format!("dd said only: {said}"))?;
     let seconds = line.split("copied,").nth(1).and_then(|rest| rest.split_whitespace().next());
-    seconds.context("dd said no time")?.parse().context("dd said a strange time")
+    let seconds: f64 = seconds.context("dd said no time")?.parse().context("dd said a strange time")?;
+    #[allow(clippy::cast_precision_loss, reason = "a mean")]
+    Ok(seconds * 1e9 / blocks as f64)
 }

@@ -96,8 +96,8 @@ fn work(mut orders: File, mut results: File) -> ! {
     unsafe { libc::_exit(0) }
 }
 
-/// All workers share one CPU, so that what is remembered per CPU is put to the test, and nothing else runs there while
-/// they do. Where that is not allowed the numbers are a little less steady.
+/// All workers share one CPU, so that what is remembered per CPU is put to the test, and ordinary processes do not
+/// interrupt them. Where that is not allowed the numbers are a little less steady.
 fn pin() {
     // SAFETY: a set that is initialized to zero.
     unsafe {
