@@ -1,10 +1,11 @@
 //! `cargo xtask ci`: what has to hold besides the tests.
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use crate::{
     generate,
-    process::{cargo, run as run_command},
+    process::{cargo, run as run_command, show},
     setup,
 };
 
@@ -18,7 +19,7 @@ pub(crate) fn run() -> Result<()> {
         ("generated files", || generate::run(true)),
         ("licences and sources", licences),
         ("lints", lints),
-        ("warnings of the eBPF program", ebpf_warnings),
+        ("warnings of nested builds", nested_warnings),
         ("documentation", documentation),
     ];
     let mut failed = Vec::new();
@@ -42,11 +43,10 @@ fn format() -> Result<()> {
 /// Advisories are left out: their database has to be fetched, and a build that failed because of what was published
 /// overnight would say nothing about the change at hand. `cargo deny check advisories` looks at them.
 fn licences() -> Result<()> {
-    let deny = ["bans", "licenses", "sources"];
-    run_command(cargo(["deny", "--locked", "--workspace", "check"]).args(deny))?;
-    let ebpf =
-        ["deny", "--locked", "--manifest-path", "ebpf/programs/Cargo.toml", "check", "--config", "deny.toml"];
-    run_command(cargo(ebpf).args(deny))
+    let check = ["check", "bans", "licenses", "sources"];
+    run_command(cargo(["deny", "--locked", "--workspace"]).args(check))?;
+    let ebpf = ["deny", "--locked", "--manifest-path", "ebpf/programs/Cargo.toml", "--config", "deny.toml"];
+    run_command(cargo(ebpf).args(check))
 }
 
 fn lints() -> Result<()> {
@@ -54,14 +54,34 @@ fn lints() -> Result<()> {
     run_command(&mut cargo(clippy))
 }
 
-/// clippy does not know the target of the eBPF program, but its compiler warns too; cargo repeats that on every build.
-fn ebpf_warnings() -> Result<()> {
-    let build = gadgetd_artifacts::ebpf_build()?.output().context("cannot start cargo")?;
-    let said = String::from_utf8_lossy(&build.stderr);
-    eprint!("{said}");
-    ensure!(build.status.success(), "the eBPF program cannot be compiled");
-    ensure!(!said.lines().any(|line| line.starts_with("warning")), "the compiler warns");
+/// clippy has no library for the targets of the eBPF program and the components, but their compiler warns too. Cargo
+/// repeats that when there is nothing to compile.
+fn nested_warnings() -> Result<()> {
+    let components = components()?;
+    let names: Vec<&str> = components.iter().map(String::as_str).collect();
+    for mut build in [gadgetd_artifacts::ebpf_build()?, gadgetd_artifacts::components_build(&names)?] {
+        eprintln!("+ {}", show(&build));
+        let output = build.output().context("cannot start cargo")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        eprint!("{said}");
+        ensure!(output.status.success(), "it cannot be compiled");
+        ensure!(!said.lines().any(|line| line.starts_with("warning")), "the compiler warns");
+    }
     Ok(())
+}
+
+/// The packages of the workspace that are components.
+fn components() -> Result<Vec<String>> {
+    let output = cargo(["metadata", "--locked", "--no-deps", "--format-version=1"]).output();
+    let metadata: Value = serde_json::from_slice(&output.context("cannot start cargo")?.stdout)?;
+    let packages = metadata["packages"].as_array().context("cargo knows no packages")?;
+    let is_component = |package: &&Value| {
+        let targets = package["targets"].as_array().into_iter().flatten();
+        let mut kinds = targets.filter_map(|target| target["kind"].as_array()).flatten();
+        kinds.any(|kind| kind == "cdylib")
+    };
+    let names = packages.iter().filter(is_component).filter_map(|package| package["name"].as_str());
+    Ok(names.map(str::to_owned).collect())
 }
 
 fn documentation() -> Result<()> {

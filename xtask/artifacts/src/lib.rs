@@ -123,9 +123,15 @@ fn ebpf_target_dir() -> PathBuf {
 /// # Ok::<(), gadgetd_artifacts::ArtifactError>(())
 /// ```
 pub fn components(packages: &[&str]) -> Result<Vec<PathBuf>, ArtifactError> {
-    let toolchain = toolchain::wasm()?;
-    let target_dir = target_dir().join("artifacts/wasm");
+    run(&mut components_build(packages)?, &packages.join(", "))?;
+    let folder = components_target_dir().join(WASM_TARGET).join(WASM_PROFILE);
+    let file = |package: &str| folder.join(package.replace('-', "_")).with_extension("wasm");
+    packages.iter().map(|package| produced(package, file(package))).collect()
+}
 
+/// The call of cargo that [`components`] makes, for those who want to see what it says.
+pub fn components_build(packages: &[&str]) -> Result<Command, Missing> {
+    let toolchain = toolchain::wasm()?;
     let mut flags: Vec<OsString> = vec![format!("-Clinker={}", toolchain.linker.display()).into()];
     if let Some(wasm_ld) = toolchain::wasm_ld(&toolchain.linker) {
         flags.push(format!("-Clink-arg=--wasm-ld-path={}", wasm_ld.display()).into());
@@ -134,18 +140,18 @@ pub fn components(packages: &[&str]) -> Result<Vec<PathBuf>, ArtifactError> {
 
     let mut cargo = cargo(&toolchain, &flags);
     cargo.current_dir(workspace()).args(["build", "--locked", "--lib", "--profile", WASM_PROFILE]);
-    cargo.args(["--target", WASM_TARGET]).arg("--target-dir").arg(&target_dir);
+    cargo.args(["--target", WASM_TARGET]).arg("--target-dir").arg(components_target_dir());
     for package in packages {
         cargo.args(["--package", package]);
     }
     if toolchain.build_std {
         cargo.arg("-Zbuild-std=std,panic_abort");
     }
-    let what = packages.join(", ");
-    run(&mut cargo, &what)?;
-    let folder = target_dir.join(WASM_TARGET).join(WASM_PROFILE);
-    let file = |package: &str| folder.join(package.replace('-', "_")).with_extension("wasm");
-    packages.iter().map(|package| produced(package, file(package))).collect()
+    Ok(cargo)
+}
+
+fn components_target_dir() -> PathBuf {
+    target_dir().join("artifacts/wasm")
 }
 
 /// Tells cargo, from a build script, which files make the script run again.
