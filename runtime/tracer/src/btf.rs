@@ -138,7 +138,7 @@ impl<'a> Btf<'a> {
         for _ in 0..64 {
             match self.get(id) {
                 Some(Type { kind: TYPEDEF | VOLATILE | CONST | RESTRICT | TYPE_TAG, reference, .. }) => {
-                    id = reference
+                    id = reference;
                 }
                 _ => break,
             }
