@@ -20,7 +20,8 @@ Results go to standard output, everything for people to standard error.";
 const RUN_USAGE: &str = "\
 gadgetd run [OPTIONS] <GADGET> -- <COMMAND>...
        gadgetd run [OPTIONS] <GADGET> --pid <PID>
-       gadgetd run [OPTIONS] <GADGET> --cgroup <PATH>";
+       gadgetd run [OPTIONS] <GADGET> --cgroup <PATH>
+       gadgetd run [OPTIONS] <GADGET> --list-params";
 
 const RUN_AFTER: &str = "\
 Examples:
@@ -87,7 +88,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(
     group = ArgGroup::new("what").required(true).args(["gadget", "gadget_file"]),
-    group = ArgGroup::new("target").required(true).args(["pid", "cgroup", "command"]),
+    group = ArgGroup::new("target").required(true).args(["pid", "cgroup", "command", "list_params"]),
 )]
 pub(crate) struct RunArgs {
     /// The built-in gadget to run, such as `seccomp`.
@@ -106,6 +107,10 @@ pub(crate) struct RunArgs {
     /// A parameter of the gadget or the formatter; may be repeated.
     #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = parameter)]
     pub params: Vec<String>,
+
+    /// List the parameters that the gadget and the formatter have, and record nothing.
+    #[arg(long)]
+    pub list_params: bool,
 
     /// Record this process, its threads and everything that descends from it.
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]

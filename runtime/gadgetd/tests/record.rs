@@ -267,7 +267,7 @@ fn daemons_in_cgroups_of_their_own_are_ended_too() {
         "cgroup=$(grep ^0:: /proc/self/cgroup | cut -d: -f3); mkdir {below}; echo $$ > {below}/cgroup.procs; {daemon} & wait; sh -c '{daemon} &'; exit 0"
     );
     let running = start(&mut gadgetd(["run", "seccomp", "--", "sh", "-c", &script]));
-    // Its own `wait` ends when the first sleep is ended; the signal does that.
+    // The shell waits for the first daemon, which is ended from here; then it leaves another one behind.
     let slept = |n: usize| {
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
         while processes_with(&number).len() < n {
@@ -508,7 +508,6 @@ fn what_a_killed_gadgetd_left_is_cleared_by_the_next() {
     let shell: i32 = procs.trim().parse().unwrap();
     running.signal(Signal::KILL);
     running.child.wait().unwrap();
-    assert_eq!(cgroups_of(pid).len(), 1);
 
     record(&["true"]).code(0);
     assert_eq!(cgroups_of(pid), [""; 0]);

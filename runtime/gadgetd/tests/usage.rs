@@ -22,6 +22,10 @@ fn help_explains_the_program() {
     for text in ["--profile", "--no-new-privileges", "Exit status:", "126"] {
         assert!(help.stdout.contains(text), "no {text:?} in {}", help.stdout);
     }
+    let params = run(["run", "seccomp", "--list-params"]).code(0);
+    for text in ["Gadget seccomp", "default-action", "Formatter oci", "compact", "if not given"] {
+        assert!(params.stdout.contains(text), "no {text:?} in {}", params.stdout);
+    }
     assert_eq!(run(["--version"]).code(0).stdout, format!("gadgetd {}\n", env!("CARGO_PKG_VERSION")));
 }
 

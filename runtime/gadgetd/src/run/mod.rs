@@ -4,6 +4,7 @@ mod cgroup;
 mod command;
 mod live;
 mod output;
+mod params;
 mod process;
 mod recording;
 
@@ -57,6 +58,10 @@ fn is_usage(error: &anyhow::Error) -> bool {
 async fn run(args: &RunArgs) -> Result<Outcome> {
     // Everything that can be wrong with the request comes first: nothing has run yet.
     let modules = Modules::load(args).await?;
+    if args.list_params {
+        output::to_stdout(&params::list(&modules.gadget, &modules.formatter))?;
+        return Ok(Outcome::Done);
+    }
     let target = Target::find(args)?;
 
     let output = args.output.as_deref().filter(|file| match output::probe(file) {

@@ -50,7 +50,8 @@ pub(super) fn write(file: Option<&Path>, result: &str) -> Result<Written> {
     Ok(Written::AsAsked)
 }
 
-fn to_stdout(result: &str) -> Result<()> {
+/// Writes to standard output.
+pub(super) fn to_stdout(result: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     stdout
         .write_all(result.as_bytes())
