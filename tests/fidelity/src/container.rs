@@ -7,12 +7,13 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::process::{self, Finished, Lines};
+use crate::process::{self, DEADLINE, Finished, Lines};
 use crate::programs;
 
 /// Where the workloads are in a container.
@@ -155,7 +156,21 @@ impl<'r> Container<'r> {
             running.stderr.until(|_| false)?;
             bail!("the container's program does not answer: {}", running.stderr.seen());
         }
+        self.until_known()?;
         Ok(running)
+    }
+
+    /// Waits until the runtime has written down that the container runs: crun does so when it runs already.
+    fn until_known(&self) -> Result<()> {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let state = process::run(self.command().args(["state", &self.name]))?;
+            let json = serde_json::from_str::<Value>(&state.stdout).unwrap_or_default();
+            if json["status"] == "running" {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "the runtime does not know the container: {state:#?}");
+        }
     }
 
     fn command_to_run(&self, words: &[String], seccomp: Option<&Value>) -> Result<Command> {

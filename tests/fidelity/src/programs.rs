@@ -67,7 +67,7 @@ impl Program {
 #[rustfmt::skip]
 pub const PROGRAMS: &[Program] = &[
     program("shell-pipeline", &["sh", "@shell.sh"], &[], "shell done", &["pipe2", "dup2", "wait4", "symlinkat"]),
-    program("bash-jobs", &["bash", "@jobs.bash"], &[], "bash done", &["setpgid", "kill"]),
+    program("bash-jobs", &["bash", "@jobs.bash"], &[], "bash done", &["setpgid", "kill", "restart_syscall"]),
     program("python-threads", &["python3", "@threads.py"], &[], "python done", &["clone3", "futex", "accept4", "mkdir"]),
     program("nginx", &["sh", "@nginx.sh"], &["nginx", "curl"], "nginx done", &["epoll_wait", "accept4", "writev", "socketpair"]),
     program("redis", &["sh", "@redis.sh"], &["redis-server", "redis-cli"], "redis done", &["epoll_wait", "rename"]),

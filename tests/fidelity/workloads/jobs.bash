@@ -4,10 +4,13 @@ set -m
 sleep 0.01
 sleep 60 &
 job=$!
+# Stopped while it sleeps, for certain, and awaited when it sleeps again: then the kernel has restarted its call.
+sleeps() { [[ $(< "/proc/$job/stat") == *"(sleep) S"* ]]; }
+until sleeps; do sleep 0.01; done
 kill -STOP "$job"
 until [[ $(jobs -s) == *Stopped* ]]; do sleep 0.01; done
 kill -CONT "$job"
-until [[ $(jobs -r) == *Running* ]]; do sleep 0.01; done
+until [[ $(jobs -r) == *Running* ]] && sleeps; do sleep 0.01; done
 kill -TERM "$job"
 wait "$job" || echo "job ended with $?"
 diff <(printf 'a\nb\n') <(printf 'a\nc\n') || echo "they differ"
