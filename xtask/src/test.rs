@@ -45,7 +45,7 @@ impl Tier {
     fn of(package: &str, target: &str) -> Self {
         match (package, target) {
             (_, "enforced") => Self::Enforced,
-            ("gadgetd-e2e", _) => Self::Cluster,
+            ("gadgetd-e2e" | "gadgetd-kube-tests", _) => Self::Cluster,
             ("gadgetd-host" | "gadgetd-guests", _) => Self::Host,
             (
                 "gadgetd" | "gadgetd-bench" | "gadgetd-containers" | "gadgetd-fidelity" | "gadgetd-tracer",

@@ -11,10 +11,12 @@ use crate::Trace;
 pub fn crds() -> Vec<CustomResourceDefinition> {
     let mut crds = vec![Trace::crd()];
     for crd in &mut crds {
+        // What v1 means anyway; but where 1.20 makes one by server-side apply, it has to be said.
+        crd.spec.preserve_unknown_fields = Some(false);
         for version in &mut crd.spec.versions {
             let schema = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut());
             if let Some(schema) = schema {
-                visit(schema, &mut signed);
+                visit(schema, &mut plain);
                 if let Some(status) = schema.properties.as_mut().and_then(|p| p.get_mut("status")) {
                     visit(status, &mut |schema| schema.default = None);
                 }
@@ -37,10 +39,16 @@ pub fn to_yaml(crd: &CustomResourceDefinition) -> Result<String, serde_saphyr::s
     ))
 }
 
-/// Kubernetes knows no unsigned formats; the lower bound is in the schema already.
-fn signed(schema: &mut JSONSchemaProps) {
+/// What every Kubernetes understands.
+fn plain(schema: &mut JSONSchemaProps) {
+    // It knows no unsigned formats; the lower bound is in the schema already.
     if matches!(schema.format.as_deref(), Some("uint32" | "uint64")) {
         schema.format = Some("int64".to_owned());
+    }
+    // An optional word is left out, never null: kubectl of 1.20 does not read an enum with null in it.
+    if let Some(words) = schema.enum_.as_mut().filter(|words| words.iter().any(|w| w.0.is_null())) {
+        words.retain(|w| !w.0.is_null());
+        schema.nullable = None;
     }
 }
 

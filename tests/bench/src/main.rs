@@ -5,6 +5,7 @@
 //! `--quick` takes a tenth of the calls: enough to see that everything works.
 
 mod bpf;
+mod gadget_cost;
 mod syscall_cost;
 mod worker;
 
@@ -48,5 +49,7 @@ fn main() -> Result<()> {
     println!("## What recording costs\n");
     println!("{}", syscall_cost::calls(effort)?);
     println!("{}", syscall_cost::command(effort)?);
+    println!("## What a run of a gadget costs\n");
+    println!("{}", gadget_cost::table(effort)?);
     Ok(())
 }

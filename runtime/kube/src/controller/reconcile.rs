@@ -229,17 +229,15 @@ impl<R: Recorder, U: Runner, F: FileSink, S: ResourceSink> Step<'_, R, U, F, S> 
 
     /// Applies a part of the status.
     async fn apply(&self, manager: &str, version: Option<String>, status: Value) -> Result<Next, StepError> {
-        let object = json!({
+        let mut object = json!({
             "apiVersion": Trace::api_version(&()),
             "kind": Trace::kind(&()),
-            "metadata": {
-                "name": self.name,
-                "namespace": self.namespace,
-                "uid": self.uid,
-                "resourceVersion": version,
-            },
+            "metadata": { "name": self.name, "namespace": self.namespace, "uid": self.uid },
             "status": status,
         });
+        if let Some(version) = version {
+            object["metadata"]["resourceVersion"] = json!(version);
+        }
         let params = PatchParams::apply(manager).force();
         next(self.call(self.api.patch_status(&self.name, &params, &Patch::Apply(object))).await)
     }
