@@ -130,7 +130,8 @@ mod tests {
     fn a_union_has_every_call_once_and_every_loss() {
         let slots = Loss::SlotsExhausted(3);
         let one = capture(&[(1, Phases::RUNTIME), (5, Phases::APPLICATION)], &[Loss::Phases(1), slots], true);
-        let two = capture(&[(0, Phases::RUNTIME), (1, Phases::APPLICATION)], &[slots, Loss::Phases(2)], false);
+        let two =
+            capture(&[(0, Phases::RUNTIME), (1, Phases::APPLICATION)], &[slots, Loss::Phases(2)], false);
         let pod = Container { id: "pod".into(), ..Container::default() };
         let union = Capture::union(pod.clone(), &[&one, &two]).unwrap();
         let want = [(0, Phases::RUNTIME), (1, Phases::BOTH), (5, Phases::APPLICATION)];

@@ -182,7 +182,8 @@ impl Policy {
             return Ok(());
         }
         let mut seen = BTreeSet::new();
-        let mut names = self.rules.iter().flat_map(|rule| rule.names.iter().map(move |name| (name, &rule.args)));
+        let mut names =
+            self.rules.iter().flat_map(|rule| rule.names.iter().map(move |name| (name, &rule.args)));
         match names.find(|name| !seen.insert(*name)) {
             Some((twice, _)) => Err(PolicyError::DuplicateName(twice.clone())),
             None => Ok(()),
