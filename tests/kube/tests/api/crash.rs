@@ -28,8 +28,8 @@ struct Outcome {
     profiles: Vec<Value>,
 }
 
-struct Round {
-    cluster: &'static Cluster,
+struct Round<'a> {
+    cluster: &'a Cluster,
     node: String,
     shop: String,
     world: World,
@@ -37,7 +37,7 @@ struct Round {
     fuse: Fuse,
 }
 
-impl Round {
+impl Round<'_> {
     fn run(&self, fuse: &Fuse) -> Running {
         self.cluster.run_with(settings(&self.node), &self.world, &self.files, fuse)
     }
@@ -136,8 +136,8 @@ fn forget(value: &mut Value, fields: &[&str]) {
 }
 
 async fn every_point(mode: OutputMode) -> Result<()> {
-    let Some(cluster) = Cluster::own().await? else { return Ok(()) };
-    let cluster: &'static Cluster = Box::leak(Box::new(cluster));
+    let Some(cluster) = Cluster::shared().await? else { return Ok(()) };
+    let cluster = &cluster;
     let own = releases()?.into_iter().rfind(|r| r.namespaced).context("a definition with namespaces")?;
     cluster.install(&own.crd).await?;
     let round = async |point: i64| {
