@@ -171,8 +171,7 @@ impl Options {
     /// The policy for one container, or `None` where nothing was recorded that a policy could name.
     fn policy(&self, capture: &Capture) -> Result<Option<Policy>, Error> {
         let calls = || capture.syscalls().iter().filter(|call| call.phases.intersects(self.phases));
-        let mut names: BTreeSet<&str> = BTreeSet::new();
-        names.extend(calls().filter_map(|call| call.name.as_deref()));
+        let mut names: BTreeSet<&str> = calls().filter_map(|call| call.name.as_deref()).collect();
         warn_of_gaps(capture, calls().filter(|call| call.name.is_none()));
         if names.is_empty() {
             return Ok(None);

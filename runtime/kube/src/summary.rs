@@ -28,12 +28,13 @@ pub fn summary(trace: &Trace, now: Timestamp) -> TraceStatus {
     let error = joined(nodes.iter().filter_map(|n| n.operation_error.as_deref()));
     let warning = warning(nodes, outputs, &trace.spec.parameters);
     let complete = complete(outputs);
+    // Never an empty message: it is left out on the wire, and the schema asks for one.
     let ready = match (&state, &error) {
-        (Some(State::Started), _) => ("True", "Recording", String::new()),
+        (Some(State::Started), _) => ("True", "Recording", "The recording is on".into()),
         (_, Some(error)) => ("False", "Refused", error.clone()),
         (Some(State::Completed), _) => ("False", "Completed", "The recording ended at its timeout".into()),
         (Some(_), _) => ("False", "Stopped", "The recording was stopped".into()),
-        (None, _) => ("False", "NotStarted", String::new()),
+        (None, _) => ("False", "NotStarted", "The recording was not started".into()),
     };
     let generation = trace.metadata.generation;
     let condition = |kind: &str, (is, reason, message): (&str, &str, String)| {
@@ -131,9 +132,9 @@ fn complete(outputs: &[&Output]) -> (&'static str, &'static str, String) {
     let lost = outputs.iter().filter(|o| !o.complete);
     let lost = joined(lost.filter_map(|o| o.warning.as_deref()));
     match lost {
-        _ if outputs.is_empty() => ("Unknown", "NoDocuments", String::new()),
+        _ if outputs.is_empty() => ("Unknown", "NoDocuments", "There are no documents yet".into()),
         Some(lost) => ("False", "Incomplete", lost),
-        None => ("True", "NothingLost", String::new()),
+        None => ("True", "NothingLost", "Nothing that was recorded was lost".into()),
     }
 }
 
@@ -271,6 +272,7 @@ mod tests {
             let status = summed(nodes, outputs);
             let want = [("Complete", complete.0, complete.1), ("Ready", ready.0, ready.1)];
             assert_eq!(conditions(&status), want);
+            assert!(status.conditions.iter().all(|c| !c.message.is_empty()));
         }
     }
 
