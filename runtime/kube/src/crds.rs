@@ -18,7 +18,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
             if let Some(schema) = schema {
                 visit(schema, &mut plain);
                 if let Some(status) = schema.properties.as_mut().and_then(|p| p.get_mut("status")) {
-                    visit(status, &mut |schema| schema.default = None);
+                    visit(status, &mut applied);
                 }
             }
         }
@@ -52,7 +52,16 @@ fn plain(schema: &mut JSONSchemaProps) {
     }
 }
 
-/// Visits a schema and all schemas in it. (In a status, defaults would be values that nobody wrote.)
+/// What a status needs that is written by server-side apply: no defaults, which nobody would own; and lists that
+/// may be null, which is what an API server of 1.20 makes of one when it takes out its last item.
+fn applied(schema: &mut JSONSchemaProps) {
+    schema.default = None;
+    if schema.type_.as_deref() == Some("array") {
+        schema.nullable = Some(true);
+    }
+}
+
+/// Visits a schema and all schemas in it.
 fn visit(schema: &mut JSONSchemaProps, change: &mut impl FnMut(&mut JSONSchemaProps)) {
     change(schema);
     for property in schema.properties.iter_mut().flat_map(|p| p.values_mut()) {

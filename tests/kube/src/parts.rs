@@ -37,6 +37,7 @@ struct State {
     containers: Vec<ContainerState>,
     sessions: BTreeMap<Session, Recorded>,
     broken: Option<PartError>,
+    refusal: Option<String>,
     started: u32,
 }
 
@@ -192,6 +193,11 @@ impl World {
         self.state().broken = how;
     }
 
+    /// From now on no recording starts, for this reason; `None`: they do.
+    pub fn refuse_to_start(&self, reason: Option<&str>) {
+        self.state().refusal = reason.map(str::to_owned);
+    }
+
     /// The recordings that are on.
     pub fn recorded(&self) -> Vec<Session> {
         self.state().sessions.keys().cloned().collect()
@@ -256,7 +262,10 @@ impl Recorder for World {
     async fn start(&self, session: &Session, selection: &Selection) -> Result<(), PartError> {
         self.answer(|state| {
             if state.sessions.contains_key(session) {
-                return;
+                return Ok(());
+            }
+            if let Some(refusal) = &state.refusal {
+                return Err(PartError::Refused(refusal.clone()));
             }
             state.started += 1;
             let running = state.containers.iter().enumerate();
@@ -264,8 +273,9 @@ impl Recorder for World {
             let containers = running.collect();
             let recorded = Recorded { selection: selection.clone(), containers, released: BTreeSet::new() };
             state.sessions.insert(session.clone(), recorded);
+            Ok(())
         })
-        .await
+        .await?
     }
 
     async fn seen(&self, session: &Session) -> Result<Seen, PartError> {

@@ -502,6 +502,15 @@ async fn a_recorder_that_cannot_is_answered_for_and_one_that_cannot_now_is_asked
     scene.world.break_down(None);
     let status = trace.done("start").await?;
     assert_eq!((status.state, status.operation_error), (Some(State::Started), None));
+    let status = trace.operate("stop", &[]).await?;
+    assert_eq!(status.state, Some(State::Stopped));
+    scene.world.refuse_to_start(Some("no BTF on this kernel"));
+    let status = trace.operate("start", &[]).await?;
+    assert_eq!((status.state, status.operation_error.as_deref()), (None, Some("no BTF on this kernel")));
+    trace.released().await?;
+    scene.world.refuse_to_start(None);
+    let status = trace.operate("start", &[]).await?;
+    assert_eq!((status.state, status.operation_error), (Some(State::Started), None));
     scene.running.stop().await
 }
 
