@@ -130,6 +130,26 @@ impl Slot {
 pub struct Losses {
     /// New cgroups for which no slot was free.
     pub slots_exhausted: u64,
+    /// [`Event`]s for which there was no room.
+    pub events: u64,
+}
+
+/// What happened to a cgroup that owns a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Event {
+    /// The cgroup's id.
+    pub cgroup: u64,
+    /// One of [`event`].
+    pub kind: u64,
+}
+
+/// Values of [`Event::kind`].
+pub mod event {
+    /// The kernel side opened the slot, for a new cgroup.
+    pub const OPENED: u64 = 1;
+    /// The cgroup and those below it lost the last process, or the cgroup was removed.
+    pub const ENDED: u64 = 2;
 }
 
 /// [`Kernel::machine`]: 64-bit x86.

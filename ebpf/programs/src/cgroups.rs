@@ -9,13 +9,13 @@ use aya_ebpf::{
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
-use gadgetd_ebpf_common::{PATH, flag};
+use gadgetd_ebpf_common::{Event, PATH, event, flag};
 
 use crate::{
     atomic::shared,
     cache,
     kernel::{self, Cgroup},
-    maps::{CGROUPS, ENROL_NEW, FREE, LOSSES, OWNERS, SLOTS},
+    maps::{CGROUPS, ENROL_NEW, EVENTS, FREE, LOSSES, OWNERS, SLOTS},
 };
 
 /// A cgroup was made; nobody can see it yet.
@@ -63,6 +63,7 @@ fn open(id: u64, path: *const c_void) {
             }
         }
         if CGROUPS.insert(id, index, u64::from(BPF_NOEXIST)).is_ok() {
+            tell(id, event::OPENED);
             return;
         }
         // SAFETY: as above.
@@ -75,6 +76,43 @@ fn open(id: u64, path: *const c_void) {
     }
 }
 
+/// Tells user space of something.
+#[inline(always)]
+fn tell(cgroup: u64, kind: u64) {
+    let event = Event { cgroup, kind };
+    if EVENTS.output(event, 0).is_ok() {
+        return;
+    }
+    if let Some(losses) = LOSSES.get_ptr_mut(0) {
+        shared!((*losses).events).increment();
+    }
+    // User space may be emptying the buffer, and have looked at the counter already. Then there is room by now, and it is
+    // woken up once more.
+    let _ = EVENTS.output(event, 0);
+}
+
+/// A cgroup and those below it lost their last process, or got their first.
+#[btf_tracepoint(function = "cgroup_notify_populated")]
+pub fn populated(ctx: BtfTracePointContext) -> i32 {
+    let cgroup = Cgroup(ctx.arg(0));
+    let populated: u64 = ctx.arg(2);
+    if populated as u32 == 0 && cgroup.is_v2() {
+        let id = cgroup.id();
+        if owned_slot(id).is_some() {
+            tell(id, event::ENDED);
+        }
+    }
+    0
+}
+
+/// The slot that a cgroup owns.
+#[inline(always)]
+fn owned_slot(id: u64) -> Option<u32> {
+    // SAFETY: a copy is taken at once.
+    let index = unsafe { CGROUPS.get(id) }.copied()?;
+    (OWNERS.get(index)?.cgroup == id).then_some(index)
+}
+
 /// A cgroup was removed. Its owner's slot stays until user space has read it.
 #[btf_tracepoint(function = "cgroup_rmdir")]
 pub fn rmdir(ctx: BtfTracePointContext) -> i32 {
@@ -83,11 +121,10 @@ pub fn rmdir(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let id = cgroup.id();
-    // SAFETY: a copy is taken at once.
-    if let Some(index) = unsafe { CGROUPS.get(id) }.copied()
-        && OWNERS.get(index).is_some_and(|owner| owner.cgroup != id)
-    {
-        // It is there: nobody else removes it while it is being removed.
+    if owned_slot(id).is_some() {
+        tell(id, event::ENDED);
+    } else {
+        // Most are not there.
         let _ = CGROUPS.remove(id);
     }
     0

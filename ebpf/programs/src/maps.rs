@@ -4,11 +4,11 @@ use core::{ffi::c_void, marker::PhantomData, ptr};
 
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE},
-    btf_maps::{Array, HashMap, Queue},
+    btf_maps::{Array, HashMap, Queue, RingBuf},
     helpers::generated::{bpf_task_storage_delete, bpf_task_storage_get},
     macros::btf_map,
 };
-use gadgetd_ebpf_common::{Losses, Owner, Slot};
+use gadgetd_ebpf_common::{Event, Losses, Owner, Slot};
 
 use crate::{kernel::Task, lineage::Entrant};
 
@@ -31,6 +31,10 @@ pub static FREE: Queue<u32, 8_192> = Queue::new();
 /// What was lost and belongs to no slot.
 #[btf_map]
 pub static LOSSES: Array<Losses, 1> = Array::new();
+
+/// What user space is told as it happens.
+#[btf_map]
+pub static EVENTS: RingBuf<Event, 262_144> = RingBuf::new();
 
 /// 1 while every new cgroup gets a slot.
 #[btf_map]

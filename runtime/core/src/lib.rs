@@ -27,5 +27,5 @@ pub use abi::{Abi, Machine};
 pub use capture::{Capture, Completeness, Loss};
 pub use container::{Container, Pod};
 pub use policy::Policy;
-pub use source::{CgroupId, Enrolled, Entry, Recorded, SyscallSource};
+pub use source::{CgroupEvent, CgroupId, Enrolled, Entry, Recorded, SyscallSource};
 pub use syscall::{Phases, Syscall};

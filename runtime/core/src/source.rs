@@ -29,6 +29,18 @@ pub struct Enrolled {
     pub from_start: bool,
 }
 
+/// Something that happened to cgroups, for who would otherwise have to look again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CgroupEvent {
+    /// The kernel side opened a slot for a new cgroup.
+    Opened(CgroupId),
+    /// A cgroup that owns a slot, with all those below it, lost its last process (it may get another), or was
+    /// removed. One that never had a process ends when it is removed.
+    Ended(CgroupId),
+    /// Events were lost: look at everything.
+    Missed,
+}
+
 /// What a slot held when it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
@@ -57,6 +69,9 @@ pub trait SyscallSource {
 
     /// Every cgroup that has a slot of its own.
     fn enrolled(&self) -> Result<Vec<Enrolled>, Self::Error>;
+
+    /// What happened since the last call, oldest first. Does not wait.
+    fn events(&mut self) -> Result<Vec<CgroupEvent>, Self::Error>;
 
     /// What a cgroup's slot holds now. The cgroup itself may be gone.
     fn read(&self, cgroup: CgroupId) -> Result<Recorded, Self::Error>;

@@ -10,30 +10,38 @@ use std::{
 
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader, Pod, include_bytes_aligned,
-    maps::{Array, HashMap, MapData, MapError, Queue},
+    maps::{Array, HashMap, MapData, MapError, Queue, RingBuf},
     programs::{
         BtfTracePoint, ProgramError, RawTracePoint, RawTracePointRunOptions, TestRun,
         tp_btf::BtfTracePointLinkId,
     },
 };
-use gadgetd_ebpf_common::{Kernel, Losses, Owner, Slot};
+use gadgetd_ebpf_common::{Event, Kernel, Losses, Owner, Slot};
 
 use crate::{LoadError, TracerError, kernel};
 
 /// Programs and the tracepoints they belong to, in the order in which they are attached: the one that uses what the
 /// others keep up to date comes last.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("fork", "sched_process_fork"),
     ("exec", "sched_process_exec"),
     ("attach", "cgroup_attach_task"),
     ("mkdir", "cgroup_mkdir"),
+    ("populated", "cgroup_notify_populated"),
     ("rmdir", "cgroup_rmdir"),
     ("sys_enter", "sys_enter"),
 ];
 
 /// The tracepoints that the kernel must have.
-pub(crate) const TRACEPOINTS: [&str; 6] =
-    [PROGRAMS[0].1, PROGRAMS[1].1, PROGRAMS[2].1, PROGRAMS[3].1, PROGRAMS[4].1, PROGRAMS[5].1];
+pub(crate) const TRACEPOINTS: [&str; PROGRAMS.len()] = {
+    let mut tracepoints = [""; PROGRAMS.len()];
+    let mut index = 0;
+    while index < PROGRAMS.len() {
+        tracepoints[index] = PROGRAMS[index].1;
+        index += 1;
+    }
+    tracepoints
+};
 
 /// A program that is only ever run by user space: it makes the others forget what they have looked up.
 const INVALIDATE: &str = "invalidate";
@@ -62,6 +70,7 @@ pub(crate) struct Object {
     pub(crate) free: Queue<MapData, u32>,
     pub(crate) losses: Array<MapData, Shared<Losses>>,
     pub(crate) enrol_new: Array<MapData, u64>,
+    pub(crate) events: RingBuf<MapData>,
 }
 
 impl Object {
@@ -72,16 +81,19 @@ impl Object {
         let kernel = Shared(kernel::inspect()?);
         // Room for child cgroups: most containers have none, some (systemd) dozens.
         let cgroups = slots.saturating_mul(8).max(1_024);
+        // Room for an event of each (24 bytes); a power of two.
+        let events = slots.saturating_mul(32).next_power_of_two().max(4_096);
         let mut ebpf = EbpfLoader::new()
             .override_global("KERNEL", &kernel, true)
             .map_max_entries("CGROUPS", cgroups)
             .map_max_entries("SLOTS", slots)
             .map_max_entries("OWNERS", slots)
             .map_max_entries("FREE", slots)
+            .map_max_entries("EVENTS", events)
             // Storage of tasks: user space has no use for it.
             .allow_unsupported_maps()
             .load(include_bytes_aligned!(env!("EBPF_OBJECT")))
-            .map_err(|error| load_error(error, slots, cgroups))?;
+            .map_err(|error| load_error(error, slots, cgroups, events))?;
 
         let btf = btf.join().map_err(|_| faulty("reading the kernel's BTF panicked"))?.map_err(faulty)?;
         for (name, tracepoint) in PROGRAMS {
@@ -101,6 +113,7 @@ impl Object {
             free: map("FREE")?.try_into().map_err(faulty)?,
             losses: map("LOSSES")?.try_into().map_err(faulty)?,
             enrol_new: map("ENROL_NEW")?.try_into().map_err(faulty)?,
+            events: map("EVENTS")?.try_into().map_err(faulty)?,
             programs: ebpf,
             links: Vec::new(),
         })
@@ -148,6 +161,18 @@ impl Object {
         Ok(())
     }
 
+    /// What the kernel side has told since the last call.
+    pub(crate) fn told(&mut self) -> Vec<Event> {
+        let mut told = Vec::new();
+        while let Some(item) = self.events.next() {
+            let word = |at: usize| item.get(at..at + 8)?.try_into().ok().map(u64::from_ne_bytes);
+            if let (Some(cgroup), Some(kind)) = (word(0), word(8)) {
+                told.push(Event { cgroup, kind });
+            }
+        }
+        told
+    }
+
     /// Events that the kernel did not hand to a program because it was running already on that CPU.
     pub(crate) fn missed(&self) -> Result<u64, TracerError> {
         let mut missed = 0;
@@ -184,13 +209,13 @@ fn faulty(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> LoadErr
     LoadError::Object(error.into())
 }
 
-fn load_error(error: EbpfError, slots: u32, cgroups: u32) -> LoadError {
+fn load_error(error: EbpfError, slots: u32, cgroups: u32, events: u32) -> LoadError {
     match error {
         EbpfError::MapError(MapError::CreateError { io_error, .. }) if is_refusal(&io_error) => {
             LoadError::Refused(io_error)
         }
         EbpfError::MapError(MapError::CreateError { name, io_error }) => {
-            let kib = map_kib(&name, slots, cgroups);
+            let kib = map_kib(&name, slots, cgroups, events);
             LoadError::Map { name, kib, source: io_error }
         }
         error => faulty(error),
@@ -203,7 +228,7 @@ fn is_refusal(error: &io::Error) -> bool {
 }
 
 /// About what a map takes.
-fn map_kib(name: &str, slots: u32, cgroups: u32) -> u64 {
+fn map_kib(name: &str, slots: u32, cgroups: u32, events: u32) -> u64 {
     /// Of a hash map's element and its bucket.
     const HASH_ELEMENT: usize = 80;
     let (bytes, count) = match name {
@@ -211,6 +236,7 @@ fn map_kib(name: &str, slots: u32, cgroups: u32) -> u64 {
         "SLOTS" => (size_of::<Slot>(), slots),
         "OWNERS" => (size_of::<Owner>(), slots),
         "FREE" => (size_of::<u32>(), slots),
+        "EVENTS" => (1, events),
         _ => (size_of::<Slot>(), 1),
     };
     (bytes as u64 * u64::from(count)).div_ceil(1024)

@@ -1,11 +1,16 @@
-use std::{collections::BTreeMap, ffi::CStr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ffi::CStr,
+    os::fd::{AsFd, BorrowedFd},
+    time::Duration,
+};
 
 use aya::maps::MapError;
 use gadgetd_containers::Hierarchy;
 use gadgetd_core::{
-    Abi, CgroupId, Completeness, Enrolled, Entry, Loss, Phases, Recorded, Syscall, SyscallSource,
+    Abi, CgroupEvent, CgroupId, Completeness, Enrolled, Entry, Loss, Phases, Recorded, Syscall, SyscallSource,
 };
-use gadgetd_ebpf_common::{Bitmap, Owner, PATH, Slot, flag, stage};
+use gadgetd_ebpf_common::{Bitmap, Event, Owner, PATH, Slot, event, flag, stage};
 use rustix::{
     process::{Resource, Rlimit, setrlimit},
     thread::{MembarrierCommand, membarrier},
@@ -45,6 +50,8 @@ pub struct Tracer {
     retired: Vec<u32>,
     /// Cgroups below an enrolled one that were there before, and could not be tied to it.
     lost_children: BTreeMap<CgroupId, u64>,
+    /// Lost events that were told of.
+    lost_events: u64,
 }
 
 impl Tracer {
@@ -63,7 +70,14 @@ impl Tracer {
         for index in 0..slots {
             object.free.push(index, 0).map_err(|error| LoadError::Object(error.into()))?;
         }
-        Ok(Self { object, hierarchy, slots, retired: Vec::new(), lost_children: BTreeMap::new() })
+        Ok(Self {
+            object,
+            hierarchy,
+            slots,
+            retired: Vec::new(),
+            lost_children: BTreeMap::new(),
+            lost_events: 0,
+        })
     }
 
     /// Whether the program is attached to the kernel: while something is enrolled, or new cgroups are to be.
@@ -200,6 +214,13 @@ impl Tracer {
     }
 }
 
+/// Readable while [`events`](SyscallSource::events) wait.
+impl AsFd for Tracer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.object.events.as_fd()
+    }
+}
+
 impl SyscallSource for Tracer {
     type Error = TracerError;
 
@@ -247,6 +268,24 @@ impl SyscallSource for Tracer {
             }
         }
         Ok(enrolled.into_values().collect())
+    }
+
+    fn events(&mut self) -> Result<Vec<CgroupEvent>, TracerError> {
+        let told = self.object.told().into_iter();
+        let mut events: Vec<_> = told
+            .filter_map(|Event { cgroup, kind }| match kind {
+                event::OPENED => Some(CgroupEvent::Opened(CgroupId(cgroup))),
+                event::ENDED => Some(CgroupEvent::Ended(CgroupId(cgroup))),
+                _ => None,
+            })
+            .collect();
+        // Last: what is lost while the buffer is being emptied is counted by now.
+        let lost = self.object.losses.get(&0, 0).map_err(map("LOSSES"))?.0.events;
+        if lost != self.lost_events {
+            self.lost_events = lost;
+            events.push(CgroupEvent::Missed);
+        }
+        Ok(events)
     }
 
     fn read(&self, cgroup: CgroupId) -> Result<Recorded, TracerError> {

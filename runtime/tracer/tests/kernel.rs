@@ -5,7 +5,7 @@ mod support;
 
 use std::{fs, os::unix::fs::MetadataExt, process::Command};
 
-use gadgetd_core::{Abi, CgroupId, Entry, Loss, Machine, SyscallSource};
+use gadgetd_core::{Abi, CgroupEvent, CgroupId, Entry, Loss, Machine, SyscallSource};
 use gadgetd_tracer::{Tracer, TracerError};
 use support::{Cgroup, Child, Loader, application, call, load, runtime, set};
 
@@ -493,14 +493,14 @@ fn nothing_is_attached_while_nothing_is_recorded() {
     assert_eq!(attached(&tracer), 0, "loaded");
     let (one, other) = (Cgroup::new(), Cgroup::new());
     tracer.enrol(one.id(), Entry::Runtime).expect("a cgroup that exists");
-    assert_eq!(attached(&tracer), 6, "one enrolled");
+    assert_eq!(attached(&tracer), 7, "one enrolled");
     tracer.enrol(other.id(), Entry::Runtime).expect("a cgroup that exists");
     tracer.release(one.id()).expect("enrolled");
-    assert_eq!(attached(&tracer), 6, "one of two released");
+    assert_eq!(attached(&tracer), 7, "one of two released");
     tracer.release(other.id()).expect("enrolled");
     assert_eq!(attached(&tracer), 0, "both released");
     tracer.enrol_new(true).expect("attachable");
-    assert_eq!(attached(&tracer), 6, "waiting for new ones");
+    assert_eq!(attached(&tracer), 7, "waiting for new ones");
     tracer.enrol_new(false).expect("detachable");
     for enrolled in tracer.enrolled().expect("readable") {
         tracer.release(enrolled.cgroup).expect("enrolled");
@@ -537,6 +537,67 @@ fn five_hundred_short_lives_at_once() {
         assert_eq!(runtime(&recorded), set(["execve"]));
         assert!(recorded.completeness.is_complete() && recorded.completeness.from_start);
     }
+}
+
+#[test]
+fn what_opens_and_ends_is_told() {
+    let Some(mut tracer) = load(64) else { return };
+    tracer.enrol_new(true).expect("attachable");
+    let (used, unused) = (Cgroup::new(), Cgroup::new());
+    let (opened, ended) = (CgroupEvent::Opened, CgroupEvent::Ended);
+    tracer.until_told(&[opened(used.id()), opened(unused.id())]);
+
+    // Moves inside are no end, and the cgroup below has no slot.
+    tracer.enrol_new(false).expect("attached");
+    let below = used.below("below");
+    let (into, out_of) = (below.entrance(), used.entrance());
+    let child = Child::into(&used, || {
+        support::enter(&into);
+        support::enter(&out_of);
+        support::enter(&into);
+        support::wait_for_parent();
+    });
+    child.until_it_waits();
+    assert_eq!(tracer.told_of([used.id(), below.id(), unused.id()]), []);
+    child.go_on();
+    child.succeeds();
+    tracer.until_told(&[ended(used.id())]);
+
+    // What never had a process ends when it is removed.
+    let id = unused.id();
+    drop(unused);
+    tracer.until_told(&[ended(id)]);
+
+    // Enrolled by user space: nothing opened, but it ends.
+    let other = Cgroup::new();
+    tracer.enrol(other.id(), Entry::Application).expect("a cgroup that exists");
+    Child::into(&other, || ()).succeeds();
+    tracer.until_told(&[ended(other.id())]);
+    tracer.release(other.id()).expect("enrolled");
+    Child::into(&other, || ()).succeeds();
+    Child::into(&used, || ()).succeeds();
+    tracer.until_told(&[ended(used.id())]);
+}
+
+#[test]
+fn events_that_nobody_takes_are_counted() {
+    /// What fits into a page, with 8 bytes about each.
+    const ROOM: usize = 4_096 / (16 + 8);
+    let Some(mut tracer) = load(1) else { return };
+    let cgroup = Cgroup::new();
+    let ended = CgroupEvent::Ended(cgroup.id());
+    tracer.enrol(cgroup.id(), Entry::Application).expect("a cgroup that exists");
+    for _ in 0..=ROOM {
+        Child::into(&cgroup, || ()).succeeds();
+    }
+    let events = tracer.events().expect("readable");
+    let (missed, told) = events.split_last().expect("events");
+    assert_eq!(*missed, CgroupEvent::Missed);
+    assert_eq!(told, [ended; ROOM]);
+    assert_eq!(tracer.events().expect("readable"), []);
+    Child::into(&cgroup, || ()).succeeds();
+    tracer.until_told(&[ended]);
+    assert!(tracer.read(cgroup.id()).expect("enrolled").completeness.is_complete(), "no call was lost");
 }
 
 /// A thread's stack is used again by the next one: what was known of the first must not be believed of the other.

@@ -21,9 +21,10 @@ use std::{
 };
 
 use gadgetd_containers::Hierarchy;
-use gadgetd_core::{CgroupId, Machine, Recorded};
+use gadgetd_core::{CgroupEvent, CgroupId, Machine, Recorded, SyscallSource};
 use gadgetd_tracer::{Tracer, TracerOptions};
 use libc::{c_char, c_int, c_long, syscall};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// A tracer, and the right to be the only test that has one: tests that wait for new cgroups would see each
 /// other's.
@@ -42,6 +43,38 @@ impl Deref for Exclusive {
 impl DerefMut for Exclusive {
     fn deref_mut(&mut self) -> &mut Tracer {
         &mut self.tracer
+    }
+}
+
+impl Exclusive {
+    /// Events of these cgroups since the last look; other things on the machine make cgroups, too.
+    pub(crate) fn told_of<const N: usize>(&mut self, cgroups: [CgroupId; N]) -> Vec<CgroupEvent> {
+        let events = self.events().expect("readable").into_iter();
+        events.filter(|event| cgroup_of(*event).is_none_or(|cgroup| cgroups.contains(&cgroup))).collect()
+    }
+
+    /// Waits until exactly these events were told of their cgroups, sleeping while there are none.
+    pub(crate) fn until_told(&mut self, expected: &[CgroupEvent]) {
+        let cgroups: Vec<_> = expected.iter().copied().filter_map(cgroup_of).collect();
+        let mut told = Vec::new();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while told.len() < expected.len() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = Timespec::try_from(left).expect("seconds");
+            let ready = poll(&mut [PollFd::new(&self.tracer, PollFlags::IN)], Some(&timeout));
+            assert_eq!(ready, Ok(1), "told only {told:?} of {expected:?}");
+            let events = self.events().expect("readable");
+            assert!(!events.is_empty(), "woken up for nothing");
+            told.extend(events.into_iter().filter(|e| cgroup_of(*e).is_none_or(|c| cgroups.contains(&c))));
+        }
+        assert_eq!(told, expected);
+    }
+}
+
+fn cgroup_of(event: CgroupEvent) -> Option<CgroupId> {
+    match event {
+        CgroupEvent::Opened(cgroup) | CgroupEvent::Ended(cgroup) => Some(cgroup),
+        CgroupEvent::Missed => None,
     }
 }
 
