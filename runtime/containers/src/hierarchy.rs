@@ -18,8 +18,12 @@ pub enum Error {
          mount -t cgroup2 none /sys/fs/cgroup/unified"
     )]
     NoHierarchy,
-    /// A mount of cgroup v2 shows a branch of it, as in a container without a cgroup namespace.
-    #[error("only a part of the cgroup v2 hierarchy is mounted, at {}; run on the host itself", .0.display())]
+    /// Every mount of cgroup v2 shows a branch of it, as in a container.
+    #[error(
+        "only a part of the cgroup v2 hierarchy is mounted, at {}; run on the host itself, or mount its \
+         /sys/fs/cgroup into the container",
+        .0.display()
+    )]
     PartialHierarchy(PathBuf),
     /// A path that can't be a cgroup to record.
     #[error("no cgroup path: {0}; {1}")]
@@ -65,13 +69,19 @@ impl Hierarchy {
     /// Finds the mount: `/sys/fs/cgroup`, `/sys/fs/cgroup/unified` beside version 1, or wherever it is.
     pub fn find() -> Result<Self, Error> {
         let mounts = Process::myself().and_then(|p| p.mountinfo()).map_err(|e| Error::Proc(0, e))?;
-        Self::choose(mounts)
+        // The kernel gives the root this id, and no other cgroup. The table's own word for it is relative to
+        // the cgroup namespace: in a container its branch is called `/`, and the true root `/../../..`.
+        let is_root = |path: &Path| fs::metadata(path).is_ok_and(|found| found.ino() == 1);
+        Self::choose(mounts, is_root)
     }
 
-    fn choose(mounts: impl IntoIterator<Item = MountInfo>) -> Result<Self, Error> {
+    fn choose(
+        mounts: impl IntoIterator<Item = MountInfo>,
+        is_root: impl Fn(&Path) -> bool,
+    ) -> Result<Self, Error> {
         let mut partial = None;
         for mount in mounts.into_iter().filter(|m| m.fs_type == "cgroup2") {
-            if mount.root == "/" {
+            if is_root(&mount.mount_point) {
                 return Ok(Self { mount: mount.mount_point });
             }
             partial = Some(mount.mount_point);
@@ -175,8 +185,10 @@ mod tests {
 
     use super::*;
 
-    fn choose(mountinfo: &str) -> Result<Hierarchy, Error> {
-        Hierarchy::choose(MountInfos::from_read(mountinfo.as_bytes()).expect("a valid table"))
+    /// Chooses from a table in which the mounts at `roots` show the root.
+    fn choose(mountinfo: &str, roots: &[&str]) -> Result<Hierarchy, Error> {
+        let mounts = MountInfos::from_read(mountinfo.as_bytes()).expect("a valid table");
+        Hierarchy::choose(mounts, |path| roots.iter().any(|root| path == Path::new(root)))
     }
 
     #[test]
@@ -185,14 +197,24 @@ mod tests {
         let hybrid = "27 22 0:25 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
         let pure = "25 22 0:23 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
         let part = "25 22 0:23 /docker/abc /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\n";
-        let at = |mountinfo: &str| choose(mountinfo).expect(mountinfo).mount;
-        assert_eq!(at(&format!("{v1}{hybrid}")), Path::new("/sys/fs/cgroup/unified"));
-        assert_eq!(at(pure), Path::new("/sys/fs/cgroup"));
-        assert_eq!(at(&format!("{part}{hybrid}")), Path::new("/sys/fs/cgroup/unified"));
-        assert!(matches!(choose(v1), Err(Error::NoHierarchy)));
+        let unified = "/sys/fs/cgroup/unified";
+        let at = |mountinfo: &str, root: &str| choose(mountinfo, &[root]).expect(mountinfo).mount;
+        assert_eq!(at(&format!("{v1}{hybrid}"), unified), Path::new(unified));
+        assert_eq!(at(pure, "/sys/fs/cgroup"), Path::new("/sys/fs/cgroup"));
+        assert_eq!(at(&format!("{part}{hybrid}"), unified), Path::new(unified));
+        assert!(matches!(choose(v1, &["/sys/fs/cgroup/memory"]), Err(Error::NoHierarchy)));
         assert!(
-            matches!(choose(part), Err(Error::PartialHierarchy(at)) if at == Path::new("/sys/fs/cgroup"))
+            matches!(choose(part, &[]), Err(Error::PartialHierarchy(at)) if at == Path::new("/sys/fs/cgroup"))
         );
+    }
+
+    #[test]
+    fn in_a_container_the_host_s_mount_is_found_beside_its_own() {
+        let own = "25 22 0:23 / /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\n";
+        let host = "26 22 0:23 /../../.. /host/cgroup ro,nosuid - cgroup2 cgroup2 rw\n";
+        let found = choose(&format!("{own}{host}"), &["/host/cgroup"]).expect("the host's");
+        assert_eq!(found.mount, Path::new("/host/cgroup"));
+        assert!(matches!(choose(own, &[]), Err(Error::PartialHierarchy(_))));
     }
 
     #[test]
