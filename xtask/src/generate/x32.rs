@@ -1,28 +1,20 @@
-//! `cargo xtask generate`: files that are made from other files.
+//! The names that only the x32 ABI has, from the kernel's header.
 
 use std::{fmt::Write as _, fs, path::PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use gadgetd_artifacts::workspace;
+
+use super::Generated;
 
 const X32_TABLE: &str = "runtime/core/src/x32_table.rs";
 /// The first number that only x32 has. It shares all others with the 64-bit ABI.
 const X32_FIRST: u32 = 512;
 
-/// Writes the generated files anew, or only looks whether they are up to date.
-pub(crate) fn run(check: bool) -> Result<()> {
+pub(super) fn files() -> Result<Vec<Generated>> {
     let header = x32_header()?;
     let text = fs::read_to_string(&header).with_context(|| format!("cannot read {}", header.display()))?;
     let table = x32_table(&text).with_context(|| format!("{} is not as expected", header.display()))?;
-    let path = workspace().join(X32_TABLE);
-    if fs::read_to_string(&path).is_ok_and(|there| there == table) {
-        eprintln!("{X32_TABLE} is up to date");
-        return Ok(());
-    }
-    ensure!(!check, "{X32_TABLE} is not what {} says: run `cargo xtask generate`", header.display());
-    fs::write(&path, table).with_context(|| format!("cannot write {}", path.display()))?;
-    eprintln!("{X32_TABLE} is written");
-    Ok(())
+    Ok(vec![Generated::new(X32_TABLE, table)])
 }
 
 fn x32_header() -> Result<PathBuf> {
