@@ -12,6 +12,7 @@ mod build;
 mod ci;
 mod demo;
 mod generate;
+mod image;
 mod kube_assets;
 mod process;
 mod setup;
@@ -43,9 +44,11 @@ enum Command {
     Demo,
     /// Runs the tests, tier by tier, and sums up
     Test {
-        /// The tiers to run; all of them if none is named
+        /// The tiers to run; all of them but `node` if none is named
         tiers: Vec<test::Tier>,
     },
+    /// Runs the tests on a real node: the tier `node`
+    E2e,
     /// Measures what recording and gadgets cost
     Bench {
         /// Passed on to the benchmarks
@@ -60,6 +63,8 @@ enum Command {
     },
     /// Finds or builds the Kubernetes that the cluster tests start, and prints its folder
     KubeAssets(kube_assets::Args),
+    /// Writes the container image as an OCI archive, without a daemon or a registry
+    Image(image::Args),
     /// Checks format, lints, licences, documentation and generated files
     Ci,
 }
@@ -80,9 +85,11 @@ fn run(command: Command) -> Result<()> {
         Command::Build => build::run().map(drop),
         Command::Demo => demo::run(),
         Command::Test { tiers } => test::run(&tiers),
+        Command::E2e => test::run(&[test::Tier::Node]),
         Command::Bench { arguments } => bench::run(&arguments),
         Command::Generate { check } => generate::run(check),
         Command::KubeAssets(args) => kube_assets::run(&args),
+        Command::Image(args) => image::run(&args),
         Command::Ci => ci::run(),
     }
 }

@@ -33,19 +33,23 @@ pub(crate) enum Tier {
     Kernel,
     /// Profiles enforced by runc and crun; needs root
     Enforced,
-    /// A real Kubernetes, which is built first; needs root, and runs only when it is named
-    Cluster,
+    /// The controller against a real API server, which is built first
+    Api,
+    /// Pods on a real node, which is built first; needs root. `cargo xtask e2e` runs it
+    Node,
 }
 
 impl Tier {
     /// What runs when no tier is named.
-    const USUAL: [Self; 4] = [Self::Pure, Self::Host, Self::Kernel, Self::Enforced];
+    const USUAL: [Self; 5] = [Self::Pure, Self::Host, Self::Kernel, Self::Enforced, Self::Api];
 
     /// The tier of a test program. What is not known to need anything is pure.
     fn of(package: &str, target: &str) -> Self {
         match (package, target) {
             (_, "enforced") => Self::Enforced,
-            ("gadgetd-e2e" | "gadgetd-kube-tests", _) => Self::Cluster,
+            ("gadgetd-e2e", "gadgetd_e2e" | "gadgetd-e2e") => Self::Pure,
+            ("gadgetd-kube-tests", _) | ("gadgetd-e2e", "api_server") => Self::Api,
+            ("gadgetd-e2e", _) => Self::Node,
             ("gadgetd-host" | "gadgetd-guests", _) => Self::Host,
             (
                 "gadgetd" | "gadgetd-bench" | "gadgetd-containers" | "gadgetd-fidelity" | "gadgetd-tracer",
@@ -97,8 +101,10 @@ struct Program {
 pub(crate) fn run(tiers: &[Tier]) -> Result<()> {
     let tiers = if tiers.is_empty() { &Tier::USUAL } else { tiers };
     setup::ensure(setup::For::Test)?;
-    if tiers.contains(&Tier::Cluster) {
+    if tiers.contains(&Tier::Node) {
         kube_assets::provide(gadgetd_kube_assets::Tier::Node)?;
+    } else if tiers.contains(&Tier::Api) {
+        kube_assets::provide(gadgetd_kube_assets::Tier::Api)?;
     }
     let programs = match compile() {
         Ok(programs) => programs,
@@ -291,6 +297,9 @@ mod tests {
             tier("path+file:///somewhere/runtime/core#gadgetd-core@0.1.0", "gadgetd_core"),
             Some(Tier::Pure)
         );
+        let e2e = "path+file:///somewhere/tests/e2e#gadgetd-e2e@0.1.0";
+        assert_eq!(tier(e2e, "api_server"), Some(Tier::Api));
+        assert_eq!(tier(e2e, "seed"), Some(Tier::Node));
         assert!(test_program(&message(false, named, "enforced")).is_none());
     }
 }

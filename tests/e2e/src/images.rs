@@ -1,14 +1,13 @@
 //! Images made on this machine from Debian's packages: nothing is ever pulled.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use gadgetd_image::Layer;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tar::{EntryType, Header};
 
 use crate::process::run;
 
@@ -64,7 +63,7 @@ impl Image {
     }
 }
 
-/// Returns the archive (docker layout) of an image, from the cache or newly made.
+/// Returns the archive of an image, from the cache or newly made.
 ///
 /// # Errors
 /// Where a tool that makes it is missing: `busybox-static`, or `mmdebstrap` (which takes root) for the demo.
@@ -86,7 +85,8 @@ pub fn build(image: Image) -> Result<PathBuf> {
             Image::Demo => vec![debian(work.path())?, demo(work.path())?],
         };
         let made = work.path().join("image.tar");
-        write_archive(&made, image.reference(), &image.config(), &layers)?;
+        let empty = gadgetd_image::Image::new(image.reference(), image.config());
+        layers.into_iter().fold(empty, gadgetd_image::Image::layer).write(&made)?;
         for older in fs::read_dir(&folder)?.filter_map(|entry| Some(entry.ok()?.path())) {
             if older
                 .file_name()
@@ -98,80 +98,6 @@ pub fn build(image: Image) -> Result<PathBuf> {
         fs::rename(made, &archive)?;
     }
     Ok(archive)
-}
-
-/// Writes an image archive in docker's layout, of layers that are tar files.
-pub fn write_archive(to: &Path, reference: &str, config: &Value, layers: &[PathBuf]) -> Result<()> {
-    let mut digests = Vec::new();
-    for layer in layers {
-        let mut hash = Sha256::new();
-        io::copy(&mut File::open(layer)?, &mut hash)?;
-        digests.push(format!("sha256:{:x}", hash.finalize()));
-    }
-    let names: Vec<String> = (0..layers.len()).map(|index| format!("layer-{index}.tar")).collect();
-    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-    let config = json!({
-        "architecture": architecture,
-        "os": "linux",
-        "config": config,
-        "rootfs": {"type": "layers", "diff_ids": digests},
-    });
-    let manifest = json!([{"Config": "config.json", "RepoTags": [reference], "Layers": names}]);
-
-    let mut archive = Layer::create(to)?;
-    archive.file("manifest.json", 0o644, &serde_json::to_vec(&manifest)?)?;
-    archive.file("config.json", 0o644, &serde_json::to_vec(&config)?)?;
-    for (name, layer) in names.iter().zip(layers) {
-        let mut file = File::open(layer)?;
-        let mut header = Layer::header(EntryType::Regular, 0o644, file.metadata()?.len());
-        archive.0.append_data(&mut header, name, &mut file)?;
-    }
-    archive.finish()
-}
-
-/// A tar file whose entries have no owner but root and no time: equal contents are equal bytes.
-pub struct Layer(tar::Builder<File>);
-
-impl Layer {
-    /// An empty one at `path`.
-    pub fn create(path: &Path) -> Result<Self> {
-        let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Self(tar::Builder::new(file)))
-    }
-
-    fn header(kind: EntryType, mode: u32, size: u64) -> Header {
-        let mut header = Header::new_gnu();
-        header.set_entry_type(kind);
-        header.set_mode(mode);
-        header.set_size(size);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        header
-    }
-
-    /// Adds a folder.
-    pub fn folder(&mut self, path: &str, mode: u32) -> Result<()> {
-        let mut header = Self::header(EntryType::Directory, mode, 0);
-        Ok(self.0.append_data(&mut header, path, io::empty())?)
-    }
-
-    /// Adds a file.
-    pub fn file(&mut self, path: &str, mode: u32, content: &[u8]) -> Result<()> {
-        let mut header = Self::header(EntryType::Regular, mode, content.len() as u64);
-        Ok(self.0.append_data(&mut header, path, content)?)
-    }
-
-    /// Adds a symbolic link.
-    pub fn link(&mut self, path: &str, target: &str) -> Result<()> {
-        let mut header = Self::header(EntryType::Symlink, 0o777, 0);
-        Ok(self.0.append_link(&mut header, path, target)?)
-    }
-
-    /// Writes the end.
-    pub fn finish(self) -> Result<()> {
-        Ok(self.0.into_inner()?.flush()?)
-    }
 }
 
 fn busybox(work: &Path) -> Result<PathBuf> {

@@ -37,8 +37,11 @@ pub const LIMIT: Duration = Duration::from_mins(2);
 /// The runtime's own namespace.
 pub const SYSTEM: &str = "gadget";
 
-/// Who the runtime is, in these tests: somebody with the rights that it needs, and no other.
+/// Who the runtime is, in these tests: somebody with the rights that it is shipped with, and no other.
 const RUNTIME: &str = "gadgetd";
+
+/// The roles that are shipped.
+const ROLES: &str = include_str!("../../../deploy/base/rbac.yaml");
 
 /// An API server with the runtime's definitions, namespace and rights.
 pub struct Cluster {
@@ -51,7 +54,7 @@ pub struct Cluster {
 
 enum Server {
     Shared(&'static ApiServer),
-    Own(ApiServer),
+    Own(Box<ApiServer>),
 }
 
 impl std::ops::Deref for Server {
@@ -79,7 +82,7 @@ impl Cluster {
         if assets(Tier::Api).is_none() {
             return Ok(None);
         }
-        Self::with(Server::Own(ApiServer::start().await?)).await.map(Some)
+        Self::with(Server::Own(Box::new(ApiServer::start().await?))).await.map(Some)
     }
 
     async fn with(server: Server) -> Result<Self> {
@@ -137,20 +140,14 @@ impl Cluster {
         make(&Api::<Node>::all(self.admin.clone()), object).await.map(drop)
     }
 
+    /// Installs the roles that are shipped, and gives the runtime its own.
     async fn grant(&self) -> Result<()> {
-        let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({ "apiGroups": [group], "resources": resources, "verbs": verbs });
-        let role = json!({
-            "metadata": { "name": RUNTIME },
-            "rules": [
-                rule("gadget.kinvolk.io", &["traces"], &["get", "list", "watch", "patch"]),
-                rule("gadget.kinvolk.io", &["traces/status"], &["patch"]),
-                rule("", &["nodes"], &["get"]),
-                rule("security-profiles-operator.x-k8s.io", &["seccompprofiles"], &["create", "get"]),
-                rule("apps", &["replicasets"], &["get"]),
-                rule("batch", &["jobs"], &["get"]),
-            ],
-        });
-        make(&Api::<ClusterRole>::all(self.admin.clone()), role).await?;
+        let roles = Api::<ClusterRole>::all(self.admin.clone());
+        for document in serde_saphyr::from_multiple::<Value>(ROLES)? {
+            if document["kind"] == "ClusterRole" {
+                make(&roles, document).await?;
+            }
+        }
         let binding = json!({
             "metadata": { "name": RUNTIME },
             "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": RUNTIME },

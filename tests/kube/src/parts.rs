@@ -154,7 +154,7 @@ impl World {
     }
 
     /// Says what controls a container's pod.
-    pub fn own(&self, id: &str, owner: OwnerReference) {
+    pub fn own(&self, id: &str, owner: &OwnerReference) {
         self.change(id, |container| container.owner = Some(owner.clone()));
     }
 

@@ -181,7 +181,9 @@ pub fn objections(schema: &Value, value: &Value, path: &str) -> Vec<String> {
                 object("too many items".into());
             }
             let mut times = BTreeMap::new();
-            items.iter().for_each(|item| *times.entry(item.to_string()).or_insert(0) += 1);
+            for item in items {
+                *times.entry(item.to_string()).or_insert(0) += 1;
+            }
             if schema["x-kubernetes-list-type"] == "set" && times.values().any(|n| *n > 1) {
                 object("a set with duplicates".into());
             }

@@ -6,7 +6,7 @@ use gadgetd_kube_tests::{Cluster, Files, Running, SYSTEM, World, names_in, setti
 use k8s_openapi::api::core::v1::Node;
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, Patch},
+    api::{DeleteParams, Patch, PatchParams},
 };
 use serde_json::json;
 
@@ -107,7 +107,7 @@ async fn a_trace_of_all_nodes() -> Result<()> {
     trace.create(by_label("n1")).await?;
     trace.operate("start", &[]).await?;
     let patch = Patch::Merge(json!({ "spec": { "node": "n2" } }));
-    trace.api.patch("moved", &Default::default(), &patch).await?;
+    trace.api.patch("moved", &PatchParams::default(), &patch).await?;
     until("end of the recording", || one.recorded().is_empty()).await?;
     trace.wait("end of the node's part", |t, s| s.nodes.is_empty() && t.finalizers().is_empty()).await?;
     let status = trace.operate("start", &[]).await?;

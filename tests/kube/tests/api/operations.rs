@@ -6,7 +6,10 @@ use gadgetd_kube::{OutputMode, State, Trace, TraceSpec, TraceStatus, controller:
 use gadgetd_kube_tests::{
     Cluster, Files, Running, SYSTEM, Tracing, World, all, names, names_in, settings, spec, until,
 };
-use kube::ResourceExt as _;
+use kube::{
+    ResourceExt as _,
+    api::{ListParams, PatchParams},
+};
 
 /// A node with a controller at work, and a pod `shop/cart-0` with containers `app` and `log`.
 struct Scene {
@@ -102,18 +105,14 @@ async fn start_generate_stop() -> Result<()> {
     scene.running.stop().await
 }
 
-#[tokio::test]
-async fn what_cannot_be_is_answered_in_the_status() -> Result<()> {
-    let scene = scene!();
-    let node = &scene.node;
-    scene.world.run(&scene.shop, "cart-0", "app");
-    let other = names("bank");
-    scene.cluster.namespace(&other).await?;
-    type Change = Box<dyn Fn(&mut TraceSpec)>;
+type Change = Box<dyn Fn(&mut TraceSpec)>;
+
+/// Namespace of the Trace, operation, what differs from a good spec, and the answer. `shop` has the pod, `other` is
+/// another namespace.
+fn refusals<'a>(shop: &'a str, other: &'a str) -> Vec<(&'a str, &'static str, Change, String)> {
     let change = |change: fn(&mut TraceSpec)| -> Change { Box::new(change) };
-    let shop = scene.shop.clone();
-    let foreign = other.clone();
-    let rows: Vec<(&str, &str, Change, String)> = vec![
+    let foreign = other.to_owned();
+    vec![
         (SYSTEM, "start", change(|s| s.gadget = "sec".into()), "Unknown gadget \"sec\": this node has diff and seccomp".into()),
         (
             SYSTEM,
@@ -161,7 +160,7 @@ async fn what_cannot_be_is_answered_in_the_status() -> Result<()> {
             format!("Container \"web\" not found in pod {shop}/cart-0: it has app and log"),
         ),
         (
-            &other,
+            other,
             "start",
             change(|_| ()),
             format!(
@@ -170,7 +169,7 @@ async fn what_cannot_be_is_answered_in_the_status() -> Result<()> {
             ),
         ),
         (
-            &shop,
+            shop,
             "start",
             Box::new(move |s| {
                 s.output_mode = OutputMode::ExternalResource;
@@ -195,8 +194,17 @@ async fn what_cannot_be_is_answered_in_the_status() -> Result<()> {
             change(|s| s.node = "ghost".into()),
             "Node \"ghost\" does not exist; set spec.node to one of the names that `kubectl get nodes` prints".into(),
         ),
-    ];
-    for (namespace, operation, change, want) in rows {
+    ]
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_answered_in_the_status() -> Result<()> {
+    let scene = scene!();
+    let node = &scene.node;
+    scene.world.run(&scene.shop, "cart-0", "app");
+    let other = names("bank");
+    scene.cluster.namespace(&other).await?;
+    for (namespace, operation, change, want) in refusals(&scene.shop, &other) {
         let mut spec = scene.spec();
         change(&mut spec);
         let trace = scene.trace_in(namespace, spec).await?;
@@ -483,7 +491,7 @@ async fn two_hundred_traces() -> Result<()> {
     let traces = scene.cluster.trace(SYSTEM, "").api;
     let mine = |t: &Trace| t.spec.node == scene.node;
     let names: Vec<_> =
-        traces.list(&Default::default()).await?.into_iter().filter(mine).map(|t| t.name_any()).collect();
+        traces.list(&ListParams::default()).await?.into_iter().filter(mine).map(|t| t.name_any()).collect();
     assert_eq!(names.len(), 200);
     all(20, names.iter().map(|name| async { scene.cluster.trace(SYSTEM, name).delete().await })).await?;
     until("end of the recordings", || scene.world.recorded().is_empty()).await?;
@@ -522,7 +530,7 @@ async fn what_is_deleted_without_its_finalizer_is_given_up_too() -> Result<()> {
     // Somebody is in a hurry while the node is away.
     scene.running.stop().await?;
     let patch = kube::api::Patch::Merge(serde_json::json!({ "metadata": { "finalizers": null } }));
-    trace.api.patch(&trace.name, &Default::default(), &patch).await?;
+    trace.api.patch(&trace.name, &PatchParams::default(), &patch).await?;
     trace.delete().await?;
     assert_eq!(scene.world.recorded().len(), 1);
     let running = scene.cluster.run(settings(&scene.node), &scene.world, &scene.files);

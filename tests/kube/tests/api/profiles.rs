@@ -1,4 +1,4 @@
-//! Output mode ExternalResource, with the definitions of every release of the operator one after the other.
+//! Output mode `ExternalResource`, with the definitions of every release of the operator one after the other.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, ResourceExt as _,
-    api::{ApiResource, DynamicObject, ListParams, PostParams},
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 
@@ -40,9 +40,10 @@ impl Profiles {
     }
 
     fn api(&self, cluster: &Cluster, namespace: &str) -> Api<DynamicObject> {
-        match self.namespaced {
-            true => Api::namespaced_with(cluster.admin.clone(), namespace, &self.kind),
-            false => Api::all_with(cluster.admin.clone(), &self.kind),
+        if self.namespaced {
+            Api::namespaced_with(cluster.admin.clone(), namespace, &self.kind)
+        } else {
+            Api::all_with(cluster.admin.clone(), &self.kind)
         }
     }
 
@@ -207,15 +208,15 @@ async fn several_containers(scene: &Scene, profiles: &Profiles) -> Result<()> {
         scene.world.call(&id, &[call]);
     }
     // spec.output, parameters → names
-    let rows: [(&str, &[(&str, &str)], &[&str]); 4] = [
-        ("p", &[], &["p-init", "p-app"]),
-        ("", &[], &["cart-0-init", "cart-0-app"]),
-        ("", &[("profile-prefix", "web")], &["web-cart-0-init", "web-cart-0-app"]),
-        ("q", &[("merge", "pod")], &["q"]),
+    let rows = [
+        ("p", None, vec!["p-init", "p-app"]),
+        ("", None, vec!["cart-0-init", "cart-0-app"]),
+        ("", Some(("profile-prefix", "web")), vec!["web-cart-0-init", "web-cart-0-app"]),
+        ("q", Some(("merge", "pod")), vec!["q"]),
     ];
-    for (output, parameters, want) in rows {
+    for (output, parameter, want) in rows {
         let trace = scene.trace(&shop, scene.spec("", "cart-0", output)).await?;
-        let status = trace.operate("stop", parameters).await?;
+        let status = trace.operate("stop", parameter.as_slice()).await?;
         assert_eq!(status.operation_error, None);
         let want: Vec<_> = want.iter().map(|name| profiles.resource(&shop, name)).collect();
         assert_eq!(resources(&status), want);
@@ -245,7 +246,7 @@ async fn owners(scene: &Scene, profiles: &Profiles) -> Result<()> {
     let set = make(&sets, body("cart-1", json!([owner]))).await?;
     scene.world.own(
         &id,
-        OwnerReference {
+        &OwnerReference {
             api_version: "apps/v1".into(),
             kind: "ReplicaSet".into(),
             name: "cart-1".into(),
@@ -271,8 +272,8 @@ async fn only_in_its_own_namespace(scene: &Scene, profiles: &Profiles) -> Result
     scene.cluster.namespace(&bank).await?;
     let trace = scene.trace(&shop, scene.spec("", "cart-0", &format!("{shop}/p"))).await?;
     // It was fine when the recording began.
-    let patch = kube::api::Patch::Merge(json!({ "spec": { "output": format!("{bank}/p") } }));
-    trace.api.patch(&trace.name, &Default::default(), &patch).await?;
+    let patch = Patch::Merge(json!({ "spec": { "output": format!("{bank}/p") } }));
+    trace.api.patch(&trace.name, &PatchParams::default(), &patch).await?;
     let status = trace.operate("stop", &[]).await?;
     let error = status.operation_error.unwrap_or_default();
     assert!(
@@ -290,7 +291,7 @@ async fn only_in_its_own_namespace(scene: &Scene, profiles: &Profiles) -> Result
 async fn remove(cluster: &Cluster, release: &Release) -> Result<()> {
     let crds = Api::<CustomResourceDefinition>::all(cluster.admin.clone());
     let name = release.crd.name_any();
-    crds.delete(&name, &Default::default()).await?;
+    crds.delete(&name, &DeleteParams::default()).await?;
     eventually("end of the definition", LIMIT, async || match crds.get_opt(&name).await? {
         None => Ok(()),
         Some(crd) => bail!("{:?}", crd.status),

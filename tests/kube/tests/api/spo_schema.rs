@@ -56,7 +56,9 @@ fn policies() -> Vec<Policy> {
         ),
     ];
     policies.extend(actions.map(|action| policy(action, vec![rule(&["read"], action, vec![])])));
-    policies.iter().for_each(|policy| policy.validate().expect("a valid policy"));
+    for policy in &policies {
+        policy.validate().expect("a valid policy");
+    }
     policies
 }
 

@@ -6,10 +6,10 @@ use gadgetd_kube::{OutputMode, State, Trace, TraceFilter, TraceSpec};
 use gadgetd_kube_tests::{
     Cluster, Files, LIMIT, SYSTEM, Tracing, World, make, names, names_in, settings, spec,
 };
-use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::{
     Api,
-    api::{ListParams, Patch},
+    api::{ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 
@@ -31,14 +31,9 @@ async fn a_user_of_one_namespace_stays_in_it() -> Result<()> {
         world.call(&id, if namespace == shop { &[0] } else { &[1] });
     }
     let running = cluster.run(settings(node), &world, &files);
-    let role = json!({
-        "metadata": { "name": "traces" },
-        "rules": [{ "apiGroups": ["gadget.kinvolk.io"], "resources": ["traces"], "verbs": ["*"] }],
-    });
-    make(&Api::<Role>::namespaced(cluster.admin.clone(), shop), role).await?;
     let binding = json!({
         "metadata": { "name": "ada" },
-        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "traces" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "gadget-user" },
         "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "ada" }],
     });
     make(&Api::<RoleBinding>::namespaced(cluster.admin.clone(), shop), binding).await?;
@@ -50,14 +45,14 @@ async fn a_user_of_one_namespace_stays_in_it() -> Result<()> {
     for namespace in [bank, SYSTEM] {
         let api = Api::<Trace>::namespaced(ada.clone(), namespace);
         assert!(is_forbidden(
-            api.create(&Default::default(), &Trace::new("t", spec(node, bank, "pod"))).await
+            api.create(&PostParams::default(), &Trace::new("t", spec(node, bank, "pod"))).await
         ));
     }
     // Nor the status: it is the runtime's.
     let trace = Tracing { api: hers.clone(), name: "hers".into() };
     trace.create(spec(node, shop, "pod")).await?;
     let forged = Patch::Merge(json!({ "status": { "output": "{}" } }));
-    assert!(is_forbidden(hers.patch_status("hers", &Default::default(), &forged).await));
+    assert!(is_forbidden(hers.patch_status("hers", &PatchParams::default(), &forged).await));
 
     // Her own pods she may record, and sees no others.
     trace.operate("start", &[]).await?;
@@ -81,7 +76,7 @@ async fn a_user_of_one_namespace_stays_in_it() -> Result<()> {
         if name == "taken" {
             let accepted = json!({ "id": 1, "operation": "start", "start": 1 }).to_string();
             let forged = json!({ "metadata": { "annotations": { gadgetd_kube::ACCEPTED: accepted } } });
-            hers.patch(name, &Default::default(), &Patch::Merge(forged)).await?;
+            hers.patch(name, &PatchParams::default(), &Patch::Merge(forged)).await?;
         } else {
             trace.annotate("start", &[]).await?;
         }
@@ -125,7 +120,7 @@ async fn a_user_of_one_namespace_stays_in_it() -> Result<()> {
     trace.create(spec(node, shop, "pod")).await?;
     trace.operate("start", &[]).await?;
     let patch = Patch::Merge(json!({ "spec": { "filter": { "namespace": bank } } }));
-    hers.patch("changed", &Default::default(), &patch).await?;
+    hers.patch("changed", &PatchParams::default(), &patch).await?;
     let status = trace.operate("stop", &[]).await?;
     assert_eq!(names_in(status.output.as_ref())?, ["read"]);
     running.stop().await
