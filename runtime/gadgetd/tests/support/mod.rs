@@ -8,7 +8,7 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Condvar, Mutex, Once},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -96,8 +96,24 @@ pub struct Finished {
     pub pid: u32,
 }
 
+/// Gives what is started the signals as a shell on a terminal does. Under `nohup`, or in the background of a script,
+/// some are ignored; children inherit that, and gadgetd rightly leaves it so.
+fn default_signals() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+            #[allow(unsafe_code)]
+            // SAFETY: the default disposition runs no code of ours.
+            unsafe {
+                libc::signal(signal, libc::SIG_DFL)
+            };
+        }
+    });
+}
+
 /// Starts a command with its outputs captured.
 pub fn start(command: &mut Command) -> Running {
+    default_signals();
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("it starts");
     let (stdout, one) = Text::of(child.stdout.take().unwrap());
