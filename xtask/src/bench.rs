@@ -1,15 +1,13 @@
 //! `cargo xtask bench`
 
+use std::process::Command;
+
 use anyhow::Result;
 
-use crate::{
-    build,
-    process::{cargo, run as run_command},
-};
+use crate::{build, process::run as run_command};
 
 /// Measures; the tables go to stdout.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     build::run()?;
-    let mut bench = cargo(["run", "--release", "--locked", "--package", "gadgetd-bench", "--"]);
-    run_command(bench.args(arguments))
+    run_command(Command::new(build::program("gadgetd-bench")?).args(arguments))
 }

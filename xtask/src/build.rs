@@ -13,8 +13,16 @@ use crate::{
 /// Builds gadgetd and, through its build scripts, all that it embeds; returns the program.
 pub(crate) fn run() -> Result<PathBuf> {
     setup::ensure(setup::For::Build)?;
-    run_command(&mut cargo(["build", "--release", "--locked", "--package", "gadgetd"]))?;
-    let program = target_dir().join("release/gadgetd");
+    let program = program("gadgetd")?;
     eprintln!("gadgetd is {}", program.display());
     Ok(program)
+}
+
+/// Builds a program of the workspace and returns it.
+///
+/// What a dependency is compiled with depends on which packages are asked for. All of them, as for the tests, and nothing is
+/// compiled twice.
+pub(crate) fn program(name: &str) -> Result<PathBuf> {
+    run_command(&mut cargo(["build", "--release", "--locked", "--workspace", "--bin", name]))?;
+    Ok(target_dir().join("release").join(name))
 }
