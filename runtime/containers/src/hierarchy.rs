@@ -89,6 +89,11 @@ impl Hierarchy {
         Err(partial.map_or(Error::NoHierarchy, Error::PartialHierarchy))
     }
 
+    /// The one that is mounted at this directory.
+    pub fn at(mount: impl Into<PathBuf>) -> Self {
+        Self { mount: mount.into() }
+    }
+
     /// The directory where the hierarchy is mounted.
     pub fn mount(&self) -> &Path {
         &self.mount
@@ -219,7 +224,7 @@ mod tests {
 
     #[test]
     fn paths_are_taken_as_users_write_them() {
-        let hierarchy = Hierarchy { mount: "/sys/fs/cgroup/unified".into() };
+        let hierarchy = Hierarchy::at("/sys/fs/cgroup/unified");
         for (given, want) in [
             ("/kubepods/x", "/kubepods/x"),
             ("kubepods/x/", "/kubepods/x"),

@@ -4,6 +4,7 @@
 //! - [`OwnCgroup`] is a cgroup of our own, with a process or a command in it, that leaves nothing behind.
 //! - [`Watch`] tells when a cgroup appears, empties and goes, without polling.
 //! - [`identify`] reads a container's identity from its cgroup's path.
+//! - [`StateDirectories`] is what container runtimes keep on disk about their containers: pod, name, image.
 //!
 //! ```
 //! use gadgetd_containers::identify;
@@ -18,9 +19,13 @@
 mod hierarchy;
 mod identity;
 mod own;
+mod state;
 mod watch;
 
 pub use hierarchy::{Error, Hierarchy};
 pub use identity::{Identity, identify};
 pub use own::{Leftovers, OwnCgroup};
+pub use state::{
+    Containerd, Containers, Crio, Described, Docker, PodName, Role, StateDirectories, StateError,
+};
 pub use watch::{State, Watch};
