@@ -89,7 +89,7 @@ pub struct Accepted {
 }
 
 /// Which containers to record, with the namespace rules applied.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selection {
     /// The pods' namespace; `None`: all of them.
     pub namespace: Option<String>,

@@ -18,6 +18,7 @@ mod reconcile;
 
 use std::{
     collections::{HashMap, HashSet},
+    fmt::Debug,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -41,7 +42,7 @@ pub use parts::{
 };
 pub use profiles::{SECCOMP, SeccompProfiles, grants};
 
-use crate::Trace;
+use crate::{Trace, machine::Operation};
 
 /// The longest name of a node: the API server takes field managers of 128 characters.
 const NODE_MAX: usize = 120;
@@ -61,6 +62,19 @@ pub struct Settings {
     pub deadline: Duration,
     /// How often recordings are looked for whose Trace is gone.
     pub sweep: Duration,
+    /// Counts what is done.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// Is told what a controller does.
+pub trait Observer: Debug + Send + Sync + 'static {
+    /// An operation was carried out, or refused, and that stands in the Trace.
+    fn performed(&self, operation: &Operation, refused: bool);
+}
+
+/// Nobody wants to know.
+impl Observer for () {
+    fn performed(&self, _: &Operation, _: bool) {}
 }
 
 impl Settings {
@@ -73,6 +87,7 @@ impl Settings {
             progress: Duration::from_secs(2),
             deadline: Duration::from_secs(15),
             sweep: Duration::from_mins(1),
+            observer: Arc::new(()),
         }
     }
 }

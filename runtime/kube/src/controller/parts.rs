@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use futures::Stream;
 use gadgetd_core::Capture;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
 };
 
 /// What names a recording on a node: a Trace, and one of its sessions.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Session {
     /// The uid of the Trace.
     pub trace: String,

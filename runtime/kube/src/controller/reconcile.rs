@@ -315,7 +315,8 @@ impl<R: Recorder, U: Runner, F: FileSink, S: ResourceSink> Step<'_, R, U, F, S> 
             ..before.clone()
         };
         let outputs = self.outputs(trace);
-        match verdict {
+        let refused_here = verdict.is_err();
+        let next = match verdict {
             Err(refusal) => {
                 tracing::info!(trace = self.who(), id = accepted.id, %refusal, "refused an operation");
                 self.write(&refused(entry, &refusal), &outputs).await
@@ -331,7 +332,14 @@ impl<R: Recorder, U: Runner, F: FileSink, S: ResourceSink> Step<'_, R, U, F, S> 
                 self.finish(trace, accepted, entry, Some(session), State::Started).await
             }
             Ok(Act::Stop { session }) => self.finish(trace, accepted, entry, session, State::Stopped).await,
+        };
+        if let Ok(Next::Again(after)) = &next
+            && let Some(entry) = machine::entry(after, self.node()).filter(|e| e.operation >= accepted.id)
+        {
+            let refused = refused_here || entry.operation_error.is_some();
+            self.context.settings.observer.performed(&accepted.operation, refused);
         }
+        next
     }
 
     async fn start(
