@@ -1,0 +1,189 @@
+//! Files below the folder that the kubelet reads seccomp profiles from.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::PermissionsExt as _,
+    path::{Component, Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use cap_std::{
+    ambient_authority,
+    fs::{Dir, OpenOptions, Permissions},
+};
+use gadgetd_kube::controller::{FileSink, PartError};
+use tokio::task::spawn_blocking;
+
+/// The folder, below the kubelet's, that has our files and no others.
+const FOLDER: &str = "gadgetd";
+
+/// Profiles as files of this node: `gadgetd/<namespace>/<name>`, below the kubelet's folder.
+///
+/// Every access goes through a handle on that folder, so no name and no link leads out of it.
+#[derive(Clone, Debug)]
+pub struct SeccompFiles {
+    root: PathBuf,
+}
+
+impl SeccompFiles {
+    /// Those below the folder from which the kubelet reads profiles, usually `/var/lib/kubelet/seccomp`. It is made
+    /// with the first file if it is not there.
+    pub fn below(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+}
+
+impl FileSink for SeccompFiles {
+    async fn write(&self, namespace: &str, name: &str, body: &str) -> Result<String, PartError> {
+        let path = format!("{FOLDER}/{namespace}/{name}");
+        for part in [namespace, name] {
+            if !is_plain(part) {
+                return Err(PartError::Refused(format!(
+                    "{path} is no name for a file: {part:?} is no part of one"
+                )));
+            }
+        }
+        let (root, folder) = (self.root.clone(), format!("{FOLDER}/{namespace}"));
+        let (file, body) = (name.to_owned(), body.to_owned());
+        let written = spawn_blocking(move || write(&root, &folder, &file, &body)).await;
+        let outcome = written.unwrap_or_else(|error| Err(io::Error::other(error)));
+        match outcome {
+            Ok(()) => Ok(path),
+            Err(error) => {
+                let text = format!("cannot write {}: {error}", self.root.join(&path).display());
+                Err(if is_lasting(&error) { PartError::Refused(text) } else { PartError::Unavailable(text) })
+            }
+        }
+    }
+}
+
+/// Whether a text is one part of a path, and not one with a meaning of its own.
+fn is_plain(part: &str) -> bool {
+    let mut parts = Path::new(part).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(only)), None) if only == part)
+}
+
+/// Whether trying again is of no use before somebody did something about it.
+fn is_lasting(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::IsADirectory
+            | io::ErrorKind::InvalidFilename
+            | io::ErrorKind::InvalidInput
+    )
+}
+
+fn write(root: &Path, folder: &str, name: &str, body: &str) -> io::Result<()> {
+    fs::create_dir_all(root)?;
+    let root = Dir::open_ambient_dir(root, ambient_authority())?;
+    root.create_dir_all(folder)?;
+    replace(&root.open_dir(folder)?, name.as_ref(), None, body.as_bytes())
+}
+
+/// Replaces a file as a whole: nobody ever sees half of it, and what was there stays if this fails. `mode` is that of the
+/// new file, where it is not to be the usual one.
+pub fn replace(folder: &Dir, name: &OsStr, mode: Option<u32>, body: &[u8]) -> io::Result<()> {
+    static WRITTEN: AtomicU32 = AtomicU32::new(0);
+    let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
+    let draft = format!(".{}.{}.{number}", name.display(), std::process::id());
+    let written = write_draft(folder, &draft, mode, body).and_then(|()| folder.rename(&draft, folder, name));
+    if written.is_err() {
+        // The reason is what matters.
+        let _ = folder.remove_file(&draft);
+    }
+    written
+}
+
+fn write_draft(folder: &Dir, draft: &str, mode: Option<u32>, body: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    let mut file = match folder.open_with(draft, &options) {
+        // In a container every process is the first: one that was killed has left it.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            folder.remove_file(draft)?;
+            folder.open_with(draft, &options)?
+        }
+        opened => opened?,
+    };
+    if let Some(mode) = mode {
+        file.set_permissions(Permissions::from_std(fs::Permissions::from_mode(mode)))?;
+    }
+    file.write_all(body)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_is_where_the_kubelet_looks_for_it() {
+        let base = tempfile::tempdir().unwrap();
+        let root = base.path().join("kubelet/seccomp");
+        let files = SeccompFiles::below(&root);
+        for body in ["one", "two"] {
+            assert_eq!(
+                files.write("shop", "cart-0_app.json", body).await.unwrap(),
+                "gadgetd/shop/cart-0_app.json"
+            );
+            assert_eq!(fs::read_to_string(root.join("gadgetd/shop/cart-0_app.json")).unwrap(), body);
+        }
+        assert_eq!(fs::read_dir(root.join("gadgetd/shop")).unwrap().count(), 1, "a draft was left behind");
+    }
+
+    #[tokio::test]
+    async fn nothing_leads_out() {
+        let base = tempfile::tempdir().unwrap();
+        let root = base.path().join("seccomp");
+        let outside = base.path().join("outside");
+        fs::create_dir_all(root.join("gadgetd")).unwrap();
+        fs::create_dir_all(&outside).unwrap();
+        fs::write(outside.join("file"), "untouched").unwrap();
+        let files = SeccompFiles::below(&root);
+        let absolute = outside.join("file").display().to_string();
+        let names = ["..", ".", "", "/", "../x", "a/b", "a/../b", "./a", "a/", &absolute, "\0"];
+        for name in names {
+            let error = files.write("shop", name, "x").await.expect_err(name);
+            assert!(matches!(error, PartError::Refused(_)), "{name:?}: {error:?}");
+            files.write(name, "x", "x").await.expect_err(name);
+        }
+        // Links that somebody left there.
+        symlink(&outside, root.join("gadgetd/away")).unwrap();
+        symlink("../../outside", root.join("gadgetd/up")).unwrap();
+        for namespace in ["away", "up"] {
+            files.write(namespace, "file", "x").await.expect_err(namespace);
+        }
+        fs::create_dir_all(root.join("gadgetd/shop")).unwrap();
+        symlink(outside.join("file"), root.join("gadgetd/shop/link")).unwrap();
+        files.write("shop", "link", "x").await.unwrap();
+        assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "untouched");
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_is_named() {
+        let base = tempfile::tempdir().unwrap();
+        fs::write(base.path().join("seccomp"), "no folder").unwrap();
+        let files = SeccompFiles::below(&base.path().join("seccomp"));
+        let error = files.write("shop", "cart-0.json", "x").await.unwrap_err().to_string();
+        assert!(error.contains("seccomp/gadgetd/shop/cart-0.json"), "{error}");
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_in_nobodys_way() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = Dir::open_ambient_dir(base.path(), ambient_authority()).unwrap();
+        let (draft, mode) = (".x.1.0", Some(0o600));
+        folder.write(draft, "half").unwrap();
+        write_draft(&folder, draft, mode, b"whole").unwrap();
+        assert_eq!(folder.read_to_string(draft).unwrap(), "whole");
+        assert_eq!(fs::metadata(base.path().join(draft)).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
