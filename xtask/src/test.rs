@@ -33,7 +33,7 @@ pub(crate) enum Tier {
     Kernel,
     /// Profiles enforced by runc and crun; needs root
     Enforced,
-    /// The controller against a real API server, which is built first
+    /// The controller, and `gadgetd serve`, against a real API server, which is built first; the latter needs root
     Api,
     /// Pods on a real node, which is built first; needs root. `cargo xtask e2e` runs it
     Node,
@@ -48,7 +48,7 @@ impl Tier {
         match (package, target) {
             (_, "enforced") => Self::Enforced,
             ("gadgetd-e2e", "gadgetd_e2e" | "gadgetd-e2e") => Self::Pure,
-            ("gadgetd-kube-tests", _) | ("gadgetd-e2e", "api_server") => Self::Api,
+            ("gadgetd-kube-tests", _) | ("gadgetd-e2e", "api_server") | ("gadgetd", "serve") => Self::Api,
             ("gadgetd-e2e", _) => Self::Node,
             ("gadgetd-host" | "gadgetd-guests", _) => Self::Host,
             (

@@ -415,7 +415,6 @@ fn it_describes_itself() {
                 ),
             },
         ],
-        capabilities: [],
     }
     "#);
 }

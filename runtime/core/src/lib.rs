@@ -20,7 +20,6 @@ pub mod kube;
 pub mod oci;
 pub mod policy;
 mod source;
-pub mod spo;
 mod syscall;
 mod x32_table;
 

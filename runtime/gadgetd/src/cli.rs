@@ -1,8 +1,8 @@
 //! The command line: what it takes, and how it explains itself.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -60,6 +60,17 @@ Exit status:
   127  the command is not found
   2    wrong usage";
 
+const SERVE_AFTER: &str = "\
+The cluster is that of the pod's service account, or of a kubeconfig (KUBECONFIG, ~/.kube/config). Everything that \
+is recorded is in Trace objects: kubectl gadget --help.
+
+SIGTERM ends it; recordings go on in the kernel, and the next start takes them over.
+
+Exit status:
+  0  ended by a signal
+  1  failed
+  2  wrong usage";
+
 /// Record what system calls a command or container makes, and turn them into something useful.
 ///
 /// gadgetd records with one eBPF program and hands the recording to a gadget, a sandboxed WebAssembly
@@ -83,6 +94,9 @@ pub(crate) enum Command {
     /// Run a command under a seccomp profile, as an OCI runtime would enforce it.
     #[command(after_help = CONFINE_AFTER, after_long_help = CONFINE_AFTER)]
     Confine(ConfineArgs),
+    /// Work for a cluster, on one of its nodes: record what Traces ask for.
+    #[command(after_help = SERVE_AFTER, after_long_help = SERVE_AFTER)]
+    Serve(ServeArgs),
 }
 
 #[derive(Debug, Args)]
@@ -149,6 +163,54 @@ pub(crate) struct ConfineArgs {
     pub command: Vec<OsString>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// The name of this node, as the cluster knows it.
+    #[arg(long, env = "NODE_NAME", value_name = "NAME")]
+    pub node: String,
+
+    /// The runtime's own namespace: Traces there may record pods of any.
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAME", default_value = "gadget")]
+    pub namespace: String,
+
+    /// Where to keep what is recorded for whom. It must outlive this process, and need not outlive the machine.
+    #[arg(long, env = "GADGETD_STATE_DIR", value_name = "DIR", default_value = "/run/gadgetd")]
+    pub state_dir: PathBuf,
+
+    /// How many containers can be recorded at once, with those that are about to start.
+    #[arg(long, env = "GADGETD_SLOTS", value_name = "N", default_value_t = 8_192)]
+    pub slots: u32,
+
+    /// Where to keep compiled modules.
+    #[arg(long, env = "GADGETD_CACHE_DIR", value_name = "DIR", default_value = "/var/cache/gadgetd")]
+    pub cache_dir: PathBuf,
+
+    /// Where the kubelet reads seccomp profiles from.
+    #[arg(long, env = "GADGETD_SECCOMP_DIR", value_name = "DIR", default_value = "/var/lib/kubelet/seccomp")]
+    pub seccomp_dir: PathBuf,
+
+    /// Where the root of the host's file system is mounted: below it, container runtimes keep their state.
+    #[arg(long, env = "GADGETD_HOST_ROOT", value_name = "DIR", default_value = "/")]
+    pub host_root: PathBuf,
+
+    /// Where to answer /healthz, /readyz and /metrics.
+    #[arg(long, env = "GADGETD_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+
+    /// How the log on standard error is written.
+    #[arg(long, env = "GADGETD_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// How a log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object on each line.
+    Json,
+}
+
 fn parameter(text: &str) -> Result<String, String> {
     match text.split_once('=') {
         Some((name, _)) if !name.is_empty() => Ok(text.to_owned()),
@@ -209,6 +271,9 @@ mod tests {
             ("gadgetd run seccomp --param =a -- ls", ErrorKind::ValueValidation),
             ("gadgetd confine -- ls", ErrorKind::MissingRequiredArgument),
             ("gadgetd confine --profile p", ErrorKind::MissingRequiredArgument),
+            ("gadgetd serve --node n --slots x", ErrorKind::ValueValidation),
+            ("gadgetd serve --node n --listen 8080", ErrorKind::ValueValidation),
+            ("gadgetd serve --node n --log-format xml", ErrorKind::InvalidValue),
         ] {
             assert_eq!(parse(line).map(|_| ()), Err(kind), "{line}");
         }

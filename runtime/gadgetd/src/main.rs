@@ -7,6 +7,7 @@ mod cli;
 mod command;
 mod confine;
 mod run;
+mod serve;
 mod signals;
 
 use std::{io, io::IsTerminal, process::ExitCode};
@@ -14,14 +15,18 @@ use std::{io, io::IsTerminal, process::ExitCode};
 use clap::Parser;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, LogFormat};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    log_to_stderr(cli.verbose);
+    match &cli.command {
+        Command::Serve(args) => log(cli.verbose + 1, args.log_format),
+        _ => log_to_stderr(cli.verbose),
+    }
     match &cli.command {
         Command::Run(args) => run::main(args),
         Command::Confine(args) => confine::main(args),
+        Command::Serve(args) => serve::main(args),
     }
 }
 
@@ -30,18 +35,31 @@ fn note(text: &str) {
     eprintln!("gadgetd: {text}");
 }
 
+/// For people who watch a command.
 fn log_to_stderr(verbose: u8) {
-    let level = match verbose {
-        0 => LevelFilter::WARN,
-        1 => LevelFilter::INFO,
-        _ => LevelFilter::DEBUG,
-    };
-    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let builder = tracing_subscriber::fmt().with_env_filter(filter(verbose));
+    builder
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .without_time()
         .with_target(verbose > 1)
         .init();
+}
+
+/// For whoever collects the log of a service.
+fn log(verbose: u8, format: LogFormat) {
+    let builder = tracing_subscriber::fmt().with_env_filter(filter(verbose)).with_writer(io::stderr);
+    match format {
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).init(),
+    }
+}
+
+fn filter(verbose: u8) -> EnvFilter {
+    let level = match verbose {
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::INFO,
+        _ => LevelFilter::DEBUG,
+    };
+    EnvFilter::builder().with_default_directive(level.into()).from_env_lossy()
 }

@@ -29,8 +29,6 @@
 //!     params,
 //!     captures: [capture].into(),
 //!     reason: Reason::OnDemand,
-//!     target: None,
-//!     cluster: None,
 //! };
 //! let report = host.run(run).await?;
 //! assert!(report.documents[0].document.body.contains(r#""read""#));
@@ -45,7 +43,6 @@ mod engine;
 mod fault;
 mod formatter;
 mod gadget;
-mod kube;
 mod limits;
 mod log;
 mod module;
@@ -65,11 +62,10 @@ pub use self::{
     cache::CacheError,
     fault::{Fault, ModuleFault},
     gadget::Reason,
-    kube::{Cluster, KubeCall},
     limits::Limits,
     log::{Level, LogLine},
-    module::{CONTRACT, Capability, Description, Digest, Formatter, Gadget, ModuleError, Role},
-    output::{Document, Emitted, MadeObject, SECCOMP_PROFILE, Target},
+    module::{CONTRACT, Description, Digest, Formatter, Gadget, ModuleError, Role},
+    output::{Document, Emitted, SECCOMP_PROFILE},
     params::{Kind, ParamError, Params, Spec, Value},
     run::{Report, Run, RunError},
     store::{ModuleRef, built_in},

@@ -10,7 +10,6 @@ use crate::{
     engine::TICK,
     fault::{Breach, Overrun},
     formatter::Session,
-    kube,
     limits::{Grants, Limits},
     log::Log,
     output::Output,
@@ -41,7 +40,6 @@ enum Doing {
 pub(crate) struct GadgetRun {
     pub(crate) output: Output,
     pub(crate) formatter: Session,
-    pub(crate) kube: kube::Session,
 }
 
 impl State {
@@ -63,8 +61,9 @@ impl State {
         limits: Arc<Limits>,
         params: Arc<[Param]>,
         captures: Arc<[Capture]>,
-        run: GadgetRun,
+        formatter: Session,
     ) -> Self {
+        let run = GadgetRun { output: Output::new(limits.output), formatter };
         Self::new(module, limits, params, captures, Doing::Generate(Box::new(run)))
     }
 

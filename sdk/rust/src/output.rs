@@ -1,3 +1,3 @@
-//! Where results go: see [`Run::emit`](crate::Run::emit) and [`Run::made`](crate::Run::made).
+//! Where results go: see [`Run::emit`](crate::Run::emit).
 
-pub use crate::bindings::imports::output::{Error, MadeObject, ResourceTarget as Target};
+pub use crate::bindings::imports::output::Error;

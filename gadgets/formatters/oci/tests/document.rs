@@ -139,7 +139,6 @@ fn it_describes_itself() {
                 ),
             },
         ],
-        capabilities: [],
     }
     "#);
 }

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, Permissions},
+    fs,
     io::{self, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -13,6 +13,8 @@ use cap_std::{
     ambient_authority,
     fs::{Dir, OpenOptions},
 };
+
+use gadgetd_node::replace;
 
 use crate::note;
 
@@ -25,7 +27,8 @@ pub(super) enum Written {
 
 /// Tries whether a file can be written, without changing it: the only way to know is to do it.
 pub(super) fn probe(file: &Path) -> io::Result<()> {
-    let Place::File { folder, draft, .. } = Place::of(file)? else { return Ok(()) };
+    let Place::File { folder, name, .. } = Place::of(file)? else { return Ok(()) };
+    let draft = format!(".{}.{}", name.display(), std::process::id());
     folder.open_with(&draft, OpenOptions::new().write(true).create_new(true))?;
     folder.remove_file(&draft)
 }
@@ -66,8 +69,6 @@ enum Place {
     File {
         folder: Dir,
         name: OsString,
-        /// The name it has until it is complete.
-        draft: String,
         /// The mode of the file that it replaces.
         mode: Option<u32>,
     },
@@ -90,38 +91,22 @@ impl Place {
             _ => Path::new("."),
         };
         let folder = Dir::open_ambient_dir(folder, ambient_authority())?;
-        let draft = format!(".{}.{}", name.display(), std::process::id());
-        Ok(Self::File { folder, name, draft, mode })
+        Ok(Self::File { folder, name, mode })
     }
 }
 
-/// Replaces a file as a whole: nobody ever sees half a result, and what was there stays if this fails.
+/// Replaces a file as a whole, or writes to what cannot be replaced.
 fn to_file(file: &Path, result: &str) -> io::Result<()> {
-    let (folder, name, draft, mode) = match Place::of(file)? {
+    let (folder, name, mode) = match Place::of(file)? {
         Place::Device(path) => return fs::write(path, result),
-        Place::File { folder, name, draft, mode } => (folder, name, draft, mode),
+        Place::File { folder, name, mode } => (folder, name, mode),
     };
-    let written =
-        write_draft(&folder, &draft, mode, result).and_then(|()| folder.rename(&draft, &folder, name));
-    if written.is_err() {
-        // The reason is what matters.
-        let _ = folder.remove_file(&draft);
-    }
-    written
-}
-
-fn write_draft(folder: &Dir, draft: &str, mode: Option<u32>, result: &str) -> io::Result<()> {
-    let mut file = folder.open_with(draft, OpenOptions::new().write(true).create_new(true))?;
-    if let Some(mode) = mode {
-        file.set_permissions(cap_std::fs::Permissions::from_std(Permissions::from_mode(mode)))?;
-    }
-    file.write_all(result.as_bytes())?;
-    file.sync_all()
+    replace(&folder, &name, mode, result.as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::{fs::Permissions, os::unix::fs::symlink};
 
     use super::*;
 
