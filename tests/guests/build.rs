@@ -2,11 +2,13 @@
 
 fn main() {
     gadgetd_artifacts::rerun_if_changed(gadgetd_artifacts::Sources::Components);
-    for path in ["choice.rs", "gadget", "formatter"] {
+    for path in ["choice.rs", "caller", "gadget", "formatter"] {
         println!("cargo::rerun-if-changed={path}");
     }
-    let files =
-        gadgetd_artifacts::or_fail(gadgetd_artifacts::components(&["hostile-gadget", "hostile-formatter"]));
-    println!("cargo::rustc-env=HOSTILE_GADGET={}", files[0].display());
-    println!("cargo::rustc-env=HOSTILE_FORMATTER={}", files[1].display());
+    let packages = ["hostile-gadget", "hostile-formatter", "caller-gadget"];
+    let files = gadgetd_artifacts::or_fail(gadgetd_artifacts::components(&packages));
+    for (package, file) in packages.iter().zip(files) {
+        let variable = package.replace('-', "_").to_uppercase();
+        println!("cargo::rustc-env={variable}={}", file.display());
+    }
 }

@@ -415,6 +415,7 @@ fn it_describes_itself() {
                 ),
             },
         ],
+        capabilities: [],
     }
     "#);
 }

@@ -1,15 +1,37 @@
 //! Kubernetes, as gadgets and what writes for them reach it: call by call, each one checked.
 //!
 //! [`KubeApi`] is what an adapter implements. [`Guard`] stands before it: a call passes if the module asked for it
-//! **and** the cluster granted it, in the namespace that the run may touch, within its budget; and every
-//! call, passed or not, is handed to the audit.
+//! **and** the cluster granted it, in the namespace that the run may touch, within its budget.
+//!
+//! ```
+//! use gadgetd_core::kube::{Call, Grant, Guard, Names, Permission, Verb};
+//!
+//! let grant = Grant {
+//!     group: "apps".into(),
+//!     plural: "deployments".into(),
+//!     verbs: vec![Verb::Get],
+//!     namespaces: Names::These(vec!["shop".into()]),
+//!     names: Names::Any,
+//! };
+//! let everywhere = Grant { namespaces: Names::Any, ..grant.clone() };
+//! let mut guard = Guard::new(Permission {
+//!     asked: vec![everywhere],
+//!     granted: vec![grant],
+//!     confined_to: None,
+//!     budget: 10,
+//! });
+//! let get = |namespace| Call {
+//!     verb: Verb::Get,
+//!     group: "apps",
+//!     plural: "deployments",
+//!     namespace: Some(namespace),
+//!     name: Some("cart"),
+//! };
+//! assert!(guard.admit(&get("shop"), true).is_ok());
+//! assert!(guard.admit(&get("bank"), true).is_err());
+//! ```
 
-use std::{
-    fmt,
-    future::Future,
-    pin::Pin,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::{fmt, future::Future, pin::Pin};
 
 use serde_json::Value;
 use thiserror::Error;
@@ -52,6 +74,16 @@ pub struct Resource {
     pub namespaced: bool,
 }
 
+impl Resource {
+    /// As objects have it: `group/version`, or the version alone in the core group.
+    pub fn api_version(&self) -> String {
+        match self.group.as_str() {
+            "" => self.version.clone(),
+            group => format!("{group}/{}", self.version),
+        }
+    }
+}
+
 /// Why a call gave no answer. The texts are for people.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum KubeError {
@@ -64,9 +96,12 @@ pub enum KubeError {
     /// It is there already, or changed meanwhile.
     #[error("conflict: {0}")]
     Conflict(String),
-    /// The API server does not accept the object.
+    /// It cannot be what it is meant to be.
     #[error("invalid: {0}")]
     Invalid(String),
+    /// The answer has more bytes than this, which is what a call may give.
+    #[error("the answer has more than {0} bytes: ask for less")]
+    TooLarge(usize),
     /// The API server cannot be reached, or cannot answer now.
     #[error("unavailable: {0}")]
     Unavailable(String),
@@ -78,7 +113,7 @@ pub enum KubeError {
 /// An answer to come.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, KubeError>> + Send + 'a>>;
 
-/// The calls. Objects are JSON as the API server has them.
+/// The calls. Objects are JSON as the API server has them. Whoever implements it bounds what an answer may weigh.
 pub trait KubeApi: Send + Sync {
     /// The versions in which a kind is served, the preferred one first; none where it is not installed.
     fn discover<'a>(&'a self, group: &'a str, plural: &'a str) -> Answer<'a, Vec<Resource>>;
@@ -207,33 +242,25 @@ pub struct Permission {
     pub budget: u32,
 }
 
-/// Called with every call and what became of it.
-pub type Audit<'g> = Box<dyn Fn(&Call<'_>, Result<(), &KubeError>) + Send + Sync + 'g>;
-
-/// A [`KubeApi`] that does only what a run may do.
-pub struct Guard<'g> {
-    api: &'g dyn KubeApi,
+/// Decides about the calls of one run.
+#[derive(Debug)]
+pub struct Guard {
     permission: Permission,
-    made: AtomicU32,
-    audit: Audit<'g>,
+    calls: u32,
 }
 
-impl fmt::Debug for Guard<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("Guard");
-        debug.field("permission", &self.permission).field("made", &self.made).finish_non_exhaustive()
-    }
-}
-
-impl<'g> Guard<'g> {
-    /// Guards `api` for one run.
-    pub fn new(api: &'g dyn KubeApi, permission: Permission, audit: Audit<'g>) -> Self {
-        Self { api, permission, made: AtomicU32::new(0), audit }
+impl Guard {
+    /// For a run that may do this.
+    pub fn new(permission: Permission) -> Self {
+        Self { permission, calls: 0 }
     }
 
-    fn check(&self, call: &Call<'_>, namespaced: bool) -> Result<(), KubeError> {
+    /// Whether the call may be made. It counts against the budget either way. `namespaced` is whether objects of its
+    /// kind live in namespaces.
+    pub fn admit(&mut self, call: &Call<'_>, namespaced: bool) -> Result<(), KubeError> {
         let denied = |reason: String| Err(KubeError::Denied(format!("{call}: {reason}")));
-        if self.made.fetch_add(1, Ordering::Relaxed) >= self.permission.budget {
+        self.calls = self.calls.saturating_add(1);
+        if self.calls > self.permission.budget {
             return denied(format!("the run has made its {} calls", self.permission.budget));
         }
         if !self.permission.asked.iter().any(|g| g.covers(call)) {
@@ -255,131 +282,15 @@ impl<'g> Guard<'g> {
         if inside { Ok(()) } else { denied(format!("the run may only touch namespace {only}")) }
     }
 
-    fn guard<'a, T: 'a>(
-        &'a self,
-        call: Call<'a>,
-        namespaced: bool,
-        pass: impl FnOnce() -> Answer<'a, T> + Send + 'a,
-    ) -> Answer<'a, T> {
-        Box::pin(async move {
-            let answer = match self.check(&call, namespaced) {
-                Ok(()) => pass().await,
-                Err(denied) => Err(denied),
-            };
-            (self.audit)(&call, answer.as_ref().map(|_| ()));
-            answer
-        })
-    }
-}
-
-fn call<'a>(verb: Verb, to: &'a Resource, namespace: Option<&'a str>, name: Option<&'a str>) -> Call<'a> {
-    Call { verb, group: &to.group, plural: &to.plural, namespace, name }
-}
-
-/// The name that an object gives itself.
-fn name_of(object: &Value) -> Option<String> {
-    object.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned)
-}
-
-impl KubeApi for Guard<'_> {
-    fn discover<'a>(&'a self, group: &'a str, plural: &'a str) -> Answer<'a, Vec<Resource>> {
-        let call = Call { verb: Verb::Discover, group, plural, namespace: None, name: None };
-        self.guard(call, false, move || self.api.discover(group, plural))
-    }
-
-    fn get<'a>(&'a self, to: &'a Resource, namespace: Option<&'a str>, name: &'a str) -> Answer<'a, Value> {
-        let call = call(Verb::Get, to, namespace, Some(name));
-        self.guard(call, to.namespaced, move || self.api.get(to, namespace, name))
-    }
-
-    fn list<'a>(
-        &'a self,
-        to: &'a Resource,
-        namespace: Option<&'a str>,
-        labels: &'a str,
-    ) -> Answer<'a, Vec<Value>> {
-        let call = call(Verb::List, to, namespace, None);
-        self.guard(call, to.namespaced, move || self.api.list(to, namespace, labels))
-    }
-
-    fn create<'a>(
-        &'a self,
-        to: &'a Resource,
-        namespace: Option<&'a str>,
-        object: Value,
-    ) -> Answer<'a, Value> {
-        Box::pin(async move {
-            let name = name_of(&object);
-            let call = call(Verb::Create, to, namespace, name.as_deref());
-            self.guard(call, to.namespaced, || self.api.create(to, namespace, object)).await
-        })
-    }
-
-    fn apply<'a>(&'a self, to: &'a Resource, namespace: Option<&'a str>, object: Value) -> Answer<'a, Value> {
-        Box::pin(async move {
-            let name = name_of(&object);
-            let call = call(Verb::Apply, to, namespace, name.as_deref());
-            self.guard(call, to.namespaced, || self.api.apply(to, namespace, object)).await
-        })
+    /// Whether the budget is used up.
+    pub fn is_exhausted(&self) -> bool {
+        self.calls > self.permission.budget
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::Mutex,
-        task::{Context, Poll, Waker},
-    };
-
-    use serde_json::json;
-
     use super::*;
-
-    /// Says yes to everything, and counts.
-    #[derive(Default)]
-    struct Yes(AtomicU32);
-
-    impl Yes {
-        fn answer<'a, T: Send + 'a>(&self, value: T) -> Answer<'a, T> {
-            self.0.fetch_add(1, Ordering::Relaxed);
-            Box::pin(async { Ok(value) })
-        }
-    }
-
-    impl KubeApi for Yes {
-        fn discover<'a>(&'a self, _: &'a str, _: &'a str) -> Answer<'a, Vec<Resource>> {
-            self.answer(Vec::new())
-        }
-        fn get<'a>(&'a self, _: &'a Resource, _: Option<&'a str>, _: &'a str) -> Answer<'a, Value> {
-            self.answer(json!({}))
-        }
-        fn list<'a>(&'a self, _: &'a Resource, _: Option<&'a str>, _: &'a str) -> Answer<'a, Vec<Value>> {
-            self.answer(Vec::new())
-        }
-        fn create<'a>(&'a self, _: &'a Resource, _: Option<&'a str>, object: Value) -> Answer<'a, Value> {
-            self.answer(object)
-        }
-        fn apply<'a>(&'a self, _: &'a Resource, _: Option<&'a str>, object: Value) -> Answer<'a, Value> {
-            self.answer(object)
-        }
-    }
-
-    fn now<T>(mut answer: Answer<'_, T>) -> Result<T, KubeError> {
-        match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(answer) => answer,
-            Poll::Pending => panic!("nothing here waits"),
-        }
-    }
-
-    fn profiles(namespaced: bool) -> Resource {
-        Resource {
-            group: "g".into(),
-            version: "v1".into(),
-            plural: "profiles".into(),
-            kind: "Profile".into(),
-            namespaced,
-        }
-    }
 
     fn grant(verbs: &[Verb], namespaces: Names, names: Names) -> Grant {
         Grant { group: "g".into(), plural: "profiles".into(), verbs: verbs.to_vec(), namespaces, names }
@@ -387,16 +298,20 @@ mod tests {
 
     const ALL: [Verb; 5] = [Verb::Discover, Verb::Get, Verb::List, Verb::Create, Verb::Apply];
 
-    fn make(api: &dyn KubeApi, verb: Verb, namespace: Option<&str>, name: &str) -> Result<(), KubeError> {
-        let to = profiles(namespace.is_some());
-        let object = json!({"metadata": {"name": name}});
-        match verb {
-            Verb::Discover => now(api.discover("g", "profiles")).map(drop),
-            Verb::Get => now(api.get(&to, namespace, name)).map(drop),
-            Verb::List => now(api.list(&to, namespace, "")).map(drop),
-            Verb::Create => now(api.create(&to, namespace, object)).map(drop),
-            Verb::Apply => now(api.apply(&to, namespace, object)).map(drop),
-        }
+    /// Whether it may call, with what a call of this verb names.
+    fn admit(
+        guard: &mut Guard,
+        verb: Verb,
+        namespace: Option<&str>,
+        name: &'static str,
+    ) -> Result<(), KubeError> {
+        let (namespace, name) = match verb {
+            Verb::Discover => (None, None),
+            Verb::List => (namespace, None),
+            _ => (namespace, Some(name)),
+        };
+        let call = Call { verb, group: "g", plural: "profiles", namespace, name };
+        guard.admit(&call, namespace.is_some())
     }
 
     fn permission(asked: Grant, granted: Grant) -> Permission {
@@ -428,13 +343,10 @@ mod tests {
             ];
             for (asked, granted, want) in rows {
                 for (namespace, want) in [Some("shop"), Some("bank"), None].into_iter().zip(want) {
-                    let api = Yes::default();
-                    let guard =
-                        Guard::new(&api, permission(asked.clone(), granted.clone()), Box::new(|_, _| ()));
-                    let found = make(&guard, verb, namespace, "p");
+                    let mut guard = Guard::new(permission(asked.clone(), granted.clone()));
+                    let found = admit(&mut guard, verb, namespace, "p");
                     assert_eq!(found.is_ok(), want, "{verb} {namespace:?} {asked:?} {granted:?}: {found:?}");
                     assert!(matches!(found, Ok(()) | Err(KubeError::Denied(_))));
-                    assert_eq!(api.0.load(Ordering::Relaxed), u32::from(want), "a denied call was made");
                 }
             }
         }
@@ -462,35 +374,27 @@ mod tests {
         ];
         for (verb, namespace, name, want) in rows {
             let all = grant(&ALL, Names::Any, Names::Any);
-            let confined = Permission { confined_to: Some("shop".into()), ..permission(all.clone(), all) };
-            let api = Yes::default();
-            let guard = Guard::new(&api, confined, Box::new(|_, _| ()));
-            assert_eq!(make(&guard, verb, namespace, name).is_ok(), want, "{verb} {namespace:?} {name}");
+            let mut guard =
+                Guard::new(Permission { confined_to: Some("shop".into()), ..permission(all.clone(), all) });
+            let found = admit(&mut guard, verb, namespace, name);
+            assert_eq!(found.is_ok(), want, "{verb} {namespace:?} {name}");
         }
     }
 
     #[test]
-    fn every_call_is_audited_and_counts() {
-        let lines = Mutex::new(Vec::new());
-        let audit = |call: &Call<'_>, outcome: Result<(), &KubeError>| {
-            lines.lock().unwrap().push(match outcome {
-                Ok(()) => format!("{call}: ok"),
-                Err(error) => error.to_string(),
-            });
-        };
-        let api = Yes::default();
+    fn every_call_counts() {
         let create = grant(&[Verb::Create], Names::Any, Names::Any);
-        let permission = Permission { budget: 2, ..permission(create.clone(), create) };
-        let guard = Guard::new(&api, permission, Box::new(audit));
-        for verb in [Verb::Create, Verb::Get, Verb::Create] {
-            let _ = make(&guard, verb, Some("shop"), "p");
-        }
-        drop(guard);
+        let mut guard = Guard::new(Permission { budget: 2, ..permission(create.clone(), create) });
+        let said = [Verb::Create, Verb::Get, Verb::Create].map(|verb| {
+            let answer = admit(&mut guard, verb, Some("shop"), "p");
+            (answer.map_err(|error| error.to_string()), guard.is_exhausted())
+        });
+        let denied = |text: &str| Err(format!("denied: {text}"));
         let want = [
-            "create profiles.g shop/p: ok",
-            "denied: get profiles.g shop/p: the module does not ask for it",
-            "denied: create profiles.g shop/p: the run has made its 2 calls",
+            (Ok(()), false),
+            (denied("get profiles.g shop/p: the module does not ask for it"), false),
+            (denied("create profiles.g shop/p: the run has made its 2 calls"), true),
         ];
-        assert_eq!(lines.into_inner().unwrap(), want);
+        assert_eq!(said, want);
     }
 }

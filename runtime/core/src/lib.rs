@@ -20,6 +20,7 @@ pub mod kube;
 pub mod oci;
 pub mod policy;
 mod source;
+pub mod spo;
 mod syscall;
 mod x32_table;
 

@@ -42,7 +42,7 @@ impl Syscall {
     /// come from the kernel's own header.
     pub fn name(&self, machine: Machine) -> Option<&'static str> {
         let number = usize::try_from(self.number).ok()?;
-        match (machine, self.abi) {
+        let name = match (machine, self.abi) {
             (Machine::X86_64, Abi::X32) if self.number >= x32_table::FIRST => {
                 let index = number - usize::try_from(x32_table::FIRST).ok()?;
                 x32_table::NAMES.get(index).copied()
@@ -52,6 +52,12 @@ impl Syscall {
             (Machine::Aarch64, Abi::Native) => aarch64::Sysno::new(number).map(|n| n.name()),
             (Machine::Aarch64, Abi::Compat) => arm::Sysno::new(number).map(|n| n.name()),
             (Machine::Aarch64, Abi::X32) => None,
+        };
+        // Where the crate's name is not the kernel's, no filter would know it.
+        match name {
+            Some("r#break") => Some("break"),
+            Some("fstatat") => Some("newfstatat"),
+            name => name,
         }
     }
 }
@@ -82,6 +88,20 @@ mod tests {
         assert_eq!(name(Machine::X86_64, Abi::X32, 11), Some("munmap"));
         assert_eq!(name(Machine::Aarch64, Abi::Native, 63), Some("read"));
         assert_eq!(name(Machine::Aarch64, Abi::Compat, 3), Some("read"));
+    }
+
+    #[test]
+    fn names_are_the_kernels() {
+        assert_eq!(name(Machine::Aarch64, Abi::Native, 79), Some("newfstatat"));
+        assert_eq!(name(Machine::X86_64, Abi::Compat, 17), Some("break"));
+        let machines = [Machine::X86_64, Machine::Aarch64].into_iter();
+        let all = machines.flat_map(|machine| Abi::ALL.map(|abi| (machine, abi)));
+        for name in all.flat_map(|(machine, abi)| (0..1000).filter_map(move |n| name(machine, abi, n))) {
+            assert!(
+                name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
+                "{name}"
+            );
+        }
     }
 
     #[test]

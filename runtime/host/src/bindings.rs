@@ -15,15 +15,20 @@ wasmtime::component::bindgen!({
             import gadget:framework/formatter@0.1.0;
             import gadget:framework/params@0.1.0;
             import gadget:framework/output@0.1.0;
+            import gadget:framework/kube@0.1.0;
             import gadget:framework/log@0.1.0;
             import gadget:framework/module@0.1.0;
             import gadget:framework/gadget@0.1.0;
         }
     ",
-    imports: { "gadget:framework/formatter.format": async | trappable, default: trappable },
+    imports: {
+        "gadget:framework/formatter.format": async | trappable,
+        "gadget:framework/kube": async | trappable,
+        default: trappable,
+    },
     with: { "gadget:framework/captures.capture": crate::captures::Capture },
 });
 
 pub(crate) use self::gadget::framework::{
-    captures, formatter, gadget as gadgets, log, module, output, params, policy,
+    captures, formatter, gadget as gadgets, kube, log, module, output, params, policy,
 };

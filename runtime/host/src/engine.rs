@@ -47,6 +47,7 @@ impl Engine {
         let mut gadgets = formatters.clone();
         bindings::formatter::add_to_linker::<State, Itself>(&mut gadgets, Itself::of)?;
         bindings::output::add_to_linker::<State, Itself>(&mut gadgets, Itself::of)?;
+        bindings::kube::add_to_linker::<State, Itself>(&mut gadgets, Itself::of)?;
         let ticker = Ticker::start(wasmtime.clone());
         Ok(Self { wasmtime, gadgets, formatters, ticker })
     }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use gadgetd_core::kube::KubeError;
 use thiserror::Error;
 use wasmtime::Trap;
 
@@ -58,6 +59,9 @@ pub enum Fault {
     /// It emitted more than [`Limits::output`](crate::Limits::output).
     #[error("emits more than {}, the limit of a run", bytes(*.0))]
     Output(usize),
+    /// The cluster's answer.
+    #[error("cannot do its work on the cluster: {0}")]
+    Kube(KubeError),
     /// Its own words.
     #[error("failed: {0}")]
     Failed(String),

@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use gadgetd_core::{Capture as Recording, Policy, oci};
+use gadgetd_core::{Capture as Recording, Policy, oci, policy::Action, spo};
+use serde_json::Value;
 use wasmtime::{
     Store,
     component::{Resource, TypedFunc},
@@ -13,7 +14,7 @@ use wasmtime::{
 
 use crate::{
     bindings::{
-        formatter::{Document as WitDocument, Error, Host},
+        formatter::{Document as WitDocument, Error, Host, ObjectHead},
         params::Param,
         policy::Policy as WitPolicy,
     },
@@ -22,12 +23,13 @@ use crate::{
     limits::Limits,
     log::{Log, printable},
     module::Module,
-    output::{Document, SECCOMP_PROFILE, check},
+    output::{Document, check, object_profile, profile},
     state::State,
 };
 
 /// `format`, as it is exported. The policy is shared, so that it is still there to be compared afterwards.
-pub(crate) type Format = TypedFunc<(Arc<WitPolicy>, Vec<Resource<Capture>>), (Result<WitDocument, Error>,)>;
+pub(crate) type Format = TypedFunc<Input, (Result<WitDocument, Error>,)>;
+type Input = (Arc<WitPolicy>, Vec<Resource<Capture>>, Option<ObjectHead>);
 
 /// The formatter of one run. It is instantiated when the gadget first calls it, and then stays.
 pub(crate) struct Session {
@@ -70,6 +72,7 @@ impl Session {
         &mut self,
         policy: Policy,
         about: Vec<Resource<Capture>>,
+        object: Option<ObjectHead>,
         captures: &Arc<[Recording]>,
         limits: &Arc<Limits>,
     ) -> Result<Document, Error> {
@@ -77,11 +80,12 @@ impl Session {
         // A gadget that makes a bad policy is at fault itself.
         policy.validate().map_err(|error| Error::Rejected(error.to_string()))?;
         let policy = Arc::new(WitPolicy::from(policy));
-        let (fault, error) = match self.call(Arc::clone(&policy), about, captures, limits).await {
+        let input = (Arc::clone(&policy), about, object.clone());
+        let (fault, error) = match self.call(input, captures, limits).await {
             Ok(Ok(document)) => {
                 let document = Document::from(document);
                 let policy = Arc::unwrap_or_clone(policy).into();
-                match check_written(&document, &policy, limits) {
+                match check_written(&document, &policy, object.as_ref(), limits) {
                     Ok(()) => {
                         self.last = Some(document.clone());
                         return Ok(document);
@@ -105,8 +109,7 @@ impl Session {
     /// The formatter's answer, or what ended it.
     async fn call(
         &mut self,
-        policy: Arc<WitPolicy>,
-        about: Vec<Resource<Capture>>,
+        input: Input,
         captures: &Arc<[Recording]>,
         limits: &Arc<Limits>,
     ) -> Result<Result<WitDocument, Error>, Fault> {
@@ -118,7 +121,7 @@ impl Session {
             let state = State::formatting(label, limits.clone(), self.params.clone(), captures.clone());
             Instance { store: state.into_store(self.module.engine()), format: None }
         });
-        let answer = instance.enter(&self.module, policy, about).await;
+        let answer = instance.enter(&self.module, input).await;
         answer.map_err(|error| {
             let fault = Fault::of(&error, instance.store.data());
             self.ended = Some(fault.clone());
@@ -128,18 +131,13 @@ impl Session {
 }
 
 impl Instance {
-    async fn enter(
-        &mut self,
-        module: &Module,
-        policy: Arc<WitPolicy>,
-        about: Vec<Resource<Capture>>,
-    ) -> wasmtime::Result<Result<WitDocument, Error>> {
+    async fn enter(&mut self, module: &Module, input: Input) -> wasmtime::Result<Result<WitDocument, Error>> {
         self.store.data_mut().begin_call();
         let format = match self.format {
             Some(format) => format,
             None => *self.format.insert(module.start(&mut self.store).await?),
         };
-        let (answer,) = format.call_async(&mut self.store, (policy, about)).await?;
+        let (answer,) = format.call_async(&mut self.store, input).await?;
         Ok(answer)
     }
 }
@@ -149,12 +147,13 @@ impl Host for State {
         &mut self,
         policy: WitPolicy,
         about: Vec<Resource<Capture>>,
+        object: Option<ObjectHead>,
     ) -> wasmtime::Result<Result<WitDocument, Error>> {
         self.running("formatter.format")?;
         let (captures, limits) = (self.captures.clone(), self.limits.clone());
         let about = captures::indices(&about).into_iter().map(captures::handle).collect();
         let session = &mut self.gadget_run()?.formatter;
-        let result = session.format(policy.into(), about, &captures, &limits).await;
+        let result = session.format(policy.into(), about, object, &captures, &limits).await;
         self.drain_formatter_log();
         Ok(result.map(|Document { media_type, body }| WitDocument { media_type, body }))
     }
@@ -172,27 +171,63 @@ impl Fault {
     }
 }
 
-fn check_written(document: &Document, policy: &Policy, limits: &Limits) -> Result<(), Fault> {
+fn check_written(
+    document: &Document,
+    policy: &Policy,
+    object: Option<&ObjectHead>,
+    limits: &Limits,
+) -> Result<(), Fault> {
     if document.body.len() > limits.output {
         return Err(Fault::Output(limits.output));
     }
-    check(document).and_then(|()| check_profile(document, policy)).map_err(Fault::Rejected)
+    let profile = || match object {
+        Some(head) => check_object(document, head),
+        None => profile(document),
+    };
+    let checked = check(document).and_then(|()| profile()).and_then(|profile| match profile {
+        Some(profile) => check_profile(&profile, policy),
+        None => Ok(()),
+    });
+    checked.map_err(Fault::Rejected)
+}
+
+/// Checks that a document is the object that was asked for. If that is one that the host understands, also the
+/// profile that it is, whatever media type the formatter gives it.
+fn check_object(document: &Document, head: &ObjectHead) -> Result<Option<oci::Profile>, String> {
+    let object: Value = serde_json::from_str(&document.body)
+        .map_err(|error| format!("the document is no object in JSON: {error}"))?;
+    let metadata = |field: &str| object.pointer(&format!("/metadata/{field}")).and_then(Value::as_str);
+    let found =
+        (object["apiVersion"].as_str(), object["kind"].as_str(), metadata("namespace"), metadata("name"));
+    let ObjectHead { api_version, kind, namespace, name, .. } = head;
+    if found != (Some(api_version), Some(kind), namespace.as_deref(), Some(name)) {
+        return Err(format!(
+            "the document is not the object that was asked for, {api_version} {kind} {name}"
+        ));
+    }
+    let group = api_version.split_once('/').map(|(group, _)| group);
+    if group == Some(spo::GROUP) && kind == spo::KIND {
+        return object_profile(object).map(Some);
+    }
+    Ok(None)
 }
 
 /// Checks that a seccomp profile says what the policy says, no more and no less.
-fn check_profile(document: &Document, policy: &Policy) -> Result<(), String> {
-    if document.media_type != SECCOMP_PROFILE {
-        return Ok(());
-    }
-    let profile = oci::parse(document.body.as_bytes());
-    let profile = profile.map_err(|error| format!("the document is no seccomp profile: {error}"))?;
+fn check_profile(profile: &oci::Profile, policy: &Policy) -> Result<(), String> {
     if !profile.flags.is_empty() {
         return Err("the profile sets flags, which the policy does not".into());
     }
     if profile.policy == *policy {
         return Ok(());
     }
-    let (wanted, written) = (policy.canonical(), profile.policy.canonical());
+    let (mut wanted, mut written) = (policy.canonical(), profile.policy.canonical());
+    for default in [&mut wanted.0, &mut written.0] {
+        // What it is where nothing is said, and where there is no field to say it.
+        const EPERM: u16 = 1;
+        if *default == Action::Errno(Some(EPERM)) {
+            *default = Action::Errno(None);
+        }
+    }
     let differs = |what: String| Err(format!("the profile does not say what the policy says: {what}"));
     if wanted.0 != written.0 {
         return differs(format!("its default is to {}, instead of to {}", written.0, wanted.0));
@@ -211,18 +246,28 @@ fn check_profile(document: &Document, policy: &Policy) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use gadgetd_core::policy::{Action, Architecture, Rule};
+    use gadgetd_core::policy::{Architecture, Rule};
+    use serde_json::json;
 
     use super::*;
+    use crate::output::{SECCOMP_PROFILE, SPO_PROFILE};
 
-    fn verdict(body: &str) -> Result<(), String> {
+    fn check(media_type: &str, body: &str, object: Option<&ObjectHead>) -> Result<(), String> {
         let rule = Rule { names: vec!["read".into(), "write".into()], action: Action::Allow, args: vec![] };
         let policy = Policy {
-            default_action: Action::Errno(None),
+            default_action: Action::Errno(Some(1)),
             architectures: vec![Architecture::X86_64],
             rules: vec![rule],
         };
-        check_profile(&Document { media_type: SECCOMP_PROFILE.into(), body: body.into() }, &policy)
+        let document = Document { media_type: media_type.into(), body: body.into() };
+        check_written(&document, &policy, object, &Limits::default()).map_err(|fault| match fault {
+            Fault::Rejected(reason) => reason,
+            other => panic!("{other:?}"),
+        })
+    }
+
+    fn verdict(body: &str) -> Result<(), String> {
+        check(SECCOMP_PROFILE, body, None)
     }
 
     #[test]
@@ -253,5 +298,77 @@ mod tests {
             let reason = verdict(&document).expect_err(&document);
             assert!(reason.contains(want), "{reason:?} does not contain {want:?}");
         }
+    }
+
+    fn seccomp_profile(names: &[&str]) -> Value {
+        json!({
+            "apiVersion": "security-profiles-operator.x-k8s.io/v1",
+            "kind": "SeccompProfile",
+            "metadata": { "name": "cart" },
+            "spec": {
+                "defaultAction": "SCMP_ACT_ERRNO",
+                "architectures": ["SCMP_ARCH_X86_64"],
+                "syscalls": [{ "names": names, "action": "SCMP_ACT_ALLOW" }],
+            },
+        })
+    }
+
+    #[test]
+    fn a_seccomp_profile_object_must_say_it_too() {
+        let good = seccomp_profile(&["read", "write"]).to_string();
+        let bad = seccomp_profile(&["read", "write", "bpf"]).to_string();
+        let yaml = "apiVersion: security-profiles-operator.x-k8s.io/v1\nkind: SeccompProfile\nmetadata: {name: cart}\n\
+                    spec:\n  defaultAction: SCMP_ACT_ERRNO\n  architectures: [SCMP_ARCH_X86_64]\n  syscalls:\n  \
+                    - names: [read, write]\n    action: SCMP_ACT_ALLOW\n";
+        for (syntax, body) in [("+json", good.as_str()), ("+yaml", &good), ("+yaml", yaml)] {
+            assert_eq!(check(&format!("{SPO_PROFILE}{syntax}"), body, None), Ok(()), "{body}");
+        }
+        let two = format!("{yaml}---\n{yaml}");
+        let again = format!("{yaml}  defaultAction: SCMP_ACT_ALLOW\n");
+        let base = format!("{yaml}  baseProfileName: runc\n");
+        let rows = [
+            ("+json", bad.as_str(), "it has the rule to allow bpf"),
+            ("+yaml", &bad, "it has the rule to allow bpf"),
+            ("+json", yaml, "the document cannot be read"),
+            ("+yaml", &two, "the document cannot be read"),
+            ("+yaml", &again, "the document cannot be read"),
+            ("+yaml", &base, "spec.baseProfileName: unknown field"),
+            ("+yaml", "[]", "the document is no SeccompProfile"),
+        ];
+        for (syntax, body, want) in rows {
+            let reason = check(&format!("{SPO_PROFILE}{syntax}"), body, None).expect_err(want);
+            assert!(reason.contains(want), "{reason:?} does not contain {want:?}");
+        }
+    }
+
+    #[test]
+    fn an_object_must_be_the_one_that_was_asked_for() {
+        let head = |change: fn(&mut ObjectHead)| {
+            let mut head = ObjectHead {
+                api_version: "security-profiles-operator.x-k8s.io/v1".into(),
+                kind: "SeccompProfile".into(),
+                namespace: None,
+                name: "cart".into(),
+                attempt: 0,
+            };
+            change(&mut head);
+            head
+        };
+        let good = seccomp_profile(&["read", "write"]).to_string();
+        assert_eq!(check("text/plain", &good, Some(&head(|_| ()))), Ok(()));
+        let others: [fn(&mut ObjectHead); 4] = [
+            |h| h.api_version = "security-profiles-operator.x-k8s.io/v1beta1".into(),
+            |h| h.kind = "SelinuxProfile".into(),
+            |h| h.namespace = Some("shop".into()),
+            |h| h.name = "card".into(),
+        ];
+        for other in others {
+            let reason = check("text/plain", &good, Some(&head(other))).unwrap_err();
+            assert!(reason.starts_with("the document is not the object that was asked for"), "{reason}");
+        }
+        // It is checked whatever it says it is.
+        let bad = seccomp_profile(&["read"]).to_string();
+        let reason = check("text/plain", &bad, Some(&head(|_| ()))).unwrap_err();
+        assert!(reason.contains("it lacks the rule to allow write"), "{reason}");
     }
 }

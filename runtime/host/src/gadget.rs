@@ -38,6 +38,7 @@ impl From<Error> for Fault {
                 Self::Output(usize::try_from(limit).unwrap_or(usize::MAX))
             }
             Error::Output(output::Error::Rejected(text)) => Self::Rejected(printable(text)),
+            Error::Kube(error) => Self::Kube(error.into()),
             Error::Other(text) => Self::Failed(printable(text)),
         }
     }

@@ -29,6 +29,8 @@
 //!     params,
 //!     captures: [capture].into(),
 //!     reason: Reason::OnDemand,
+//!     target: None,
+//!     cluster: None,
 //! };
 //! let report = host.run(run).await?;
 //! assert!(report.documents[0].document.body.contains(r#""read""#));
@@ -43,6 +45,7 @@ mod engine;
 mod fault;
 mod formatter;
 mod gadget;
+mod kube;
 mod limits;
 mod log;
 mod module;
@@ -62,10 +65,11 @@ pub use self::{
     cache::CacheError,
     fault::{Fault, ModuleFault},
     gadget::Reason,
+    kube::{Cluster, KubeCall},
     limits::Limits,
     log::{Level, LogLine},
-    module::{CONTRACT, Description, Digest, Formatter, Gadget, ModuleError, Role},
-    output::{Document, Emitted, SECCOMP_PROFILE},
+    module::{CONTRACT, Capability, Description, Digest, Formatter, Gadget, ModuleError, Role},
+    output::{Document, Emitted, MadeObject, SECCOMP_PROFILE, Target},
     params::{Kind, ParamError, Params, Spec, Value},
     run::{Report, Run, RunError},
     store::{ModuleRef, built_in},

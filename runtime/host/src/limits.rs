@@ -12,6 +12,10 @@ pub struct Limits {
     pub call: Duration,
     /// How long a run may take in all, with everything in it.
     pub run: Duration,
+    /// How long a run waits for one answer of the cluster.
+    pub kube_call: Duration,
+    /// How large the answer to one call to the cluster may be, in bytes.
+    pub kube_answer: usize,
     /// How much memory a module may have, in bytes, all its linear memories together.
     pub memory: usize,
     /// How much a run may emit, in bytes, and how large one document may be.
@@ -33,6 +37,8 @@ impl Default for Limits {
         Self {
             call: Duration::from_secs(2),
             run: Duration::from_secs(30),
+            kube_call: Duration::from_secs(10),
+            kube_answer: 4 << 20,
             memory: 64 << 20,
             output: 16 << 20,
             log_lines: 1000,

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, io, path::PathBuf, sync::Arc};
 
+use gadgetd_core::kube::Verb;
 use semver::Version;
 use sha2::Digest as _;
 use thiserror::Error;
@@ -17,7 +18,7 @@ use crate::{
     Host,
     bindings::{
         gadgets::{Error as GadgetError, Reason as WitReason},
-        module::Description as WitDescription,
+        module::{Capability as WitCapability, Description as WitDescription, Verb as WitVerb},
     },
     captures::Capture,
     engine::Engine,
@@ -39,6 +40,8 @@ const TEXT_MAX: usize = 1000;
 const NAME_MAX: usize = 64;
 /// The most parameters of one module.
 const PARAMS_MAX: usize = 64;
+/// The most kinds of objects that one module may ask for.
+const CAPABILITIES_MAX: usize = 64;
 
 /// `generate`, as it is exported.
 pub(crate) type Generate = TypedFunc<(WitReason, Vec<Resource<Capture>>), (Result<(), GadgetError>,)>;
@@ -67,7 +70,7 @@ impl Role {
 
     fn imports(self) -> &'static [&'static str] {
         match self {
-            Self::Gadget => &["captures", "policy", "formatter", "params", "output", "log"],
+            Self::Gadget => &["captures", "policy", "formatter", "params", "output", "kube", "log"],
             Self::Formatter => &["captures", "policy", "params", "log"],
         }
     }
@@ -91,7 +94,7 @@ impl fmt::Display for Role {
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
-    fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         Self(sha2::Sha256::digest(bytes).into())
     }
 
@@ -119,13 +122,26 @@ pub struct Description {
     pub summary: String,
     /// What it can be told.
     pub params: Vec<Spec>,
+    /// What it asks to do on a cluster. A formatter asks for nothing.
+    pub capabilities: Vec<Capability>,
+}
+
+/// What a module asks to do with the objects of a kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capability {
+    /// The API group; empty for the core group.
+    pub group: String,
+    /// The resource, as its plural.
+    pub plural: String,
+    /// What it asks to do. To discover the kind goes with any of them.
+    pub verbs: Vec<Verb>,
 }
 
 /// A module that can run.
 pub(crate) struct Module {
     pub(crate) label: Arc<str>,
     digest: Digest,
-    description: Description,
+    pub(crate) description: Description,
     pre: InstancePre<State>,
     /// `generate` or `format`.
     main: ComponentExportIndex,
@@ -397,7 +413,7 @@ impl Host {
             let fault = Fault::of(&error, store.data());
             ModuleError::Describe(ModuleFault { module: label.clone(), fault })
         })?;
-        let description = check_description(described.map_err(shape)?)
+        let description = check_description(role, described.map_err(shape)?)
             .map_err(|reason| ModuleError::Description { module: label.clone(), reason })?;
         Ok(Module { label, digest, description, pre, main })
     }
@@ -486,8 +502,8 @@ fn compatible(version: &str) -> bool {
     Version::parse(version).is_ok_and(|v| same(&v) == same(&CONTRACT) && v.pre.is_empty())
 }
 
-fn check_description(described: WitDescription) -> Result<Description, String> {
-    let WitDescription { name, version, summary, params } = described;
+fn check_description(role: Role, described: WitDescription) -> Result<Description, String> {
+    let WitDescription { name, version, summary, params, capabilities } = described;
     check_name(&name).map_err(|e| format!("its name {e}"))?;
     let version = Version::parse(&version).map_err(|e| format!("its version is not semantic: {e}"))?;
     check_text(&summary).map_err(|e| format!("its summary {e}"))?;
@@ -503,7 +519,59 @@ fn check_description(described: WitDescription) -> Result<Description, String> {
             return Err(format!("parameter {} stands twice", spec.name));
         }
     }
-    Ok(Description { name, version, summary, params })
+    if role == Role::Formatter && !capabilities.is_empty() {
+        return Err("it asks for objects of a cluster, which is for gadgets".to_owned());
+    }
+    let capabilities: Vec<_> = capabilities.into_iter().map(Capability::from).collect();
+    check_capabilities(&capabilities)?;
+    Ok(Description { name, version, summary, params, capabilities })
+}
+
+fn check_capabilities(capabilities: &[Capability]) -> Result<(), String> {
+    if capabilities.len() > CAPABILITIES_MAX {
+        return Err(format!(
+            "it asks for {} kinds of objects, more than {CAPABILITIES_MAX}",
+            capabilities.len()
+        ));
+    }
+    let mut kinds = BTreeSet::new();
+    for Capability { group, plural, verbs } in capabilities {
+        if !is_group(group) || !is_label(plural) {
+            return Err(format!(
+                "it asks for {plural:?} of group {group:?}, which no kind of object is called"
+            ));
+        }
+        if verbs.is_empty() {
+            return Err(format!("it asks for {plural}, and not what to do with them"));
+        }
+        if !kinds.insert((group, plural)) {
+            return Err(format!("it asks for {plural} twice"));
+        }
+    }
+    Ok(())
+}
+
+impl From<WitCapability> for Capability {
+    fn from(WitCapability { group, plural, verbs }: WitCapability) -> Self {
+        let verbs = verbs.into_iter().map(|verb| match verb {
+            WitVerb::Get => Verb::Get,
+            WitVerb::List => Verb::List,
+            WitVerb::Create => Verb::Create,
+            WitVerb::Apply => Verb::Apply,
+        });
+        Self { group, plural, verbs: verbs.collect() }
+    }
+}
+
+/// Whether this can be an API group: empty, or labels joined by dots.
+pub(crate) fn is_group(text: &str) -> bool {
+    text.is_empty() || text.len() <= 253 && text.split('.').all(is_label)
+}
+
+/// An RFC 1123 label.
+pub(crate) fn is_label(text: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&text.len()) && text.bytes().all(fits) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 fn check_spec(spec: &Spec) -> Result<(), String> {

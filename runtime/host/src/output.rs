@@ -1,22 +1,29 @@
 //! `output`: takes documents from the gadget, and checks them.
 
-use gadgetd_core::oci;
+use gadgetd_core::{Policy, kube, oci, spo};
+use serde_json::Value;
 use wasmtime::component::Resource;
 
 use crate::{
     bindings::{
         formatter::Document as WitDocument,
-        output::{Error, Host},
+        output::{Error, Host, MadeObject as WitMadeObject, ResourceTarget as WitTarget},
     },
     captures::{self, Capture},
+    log::printable,
     state::State,
 };
 
 /// The media type of a seccomp profile as the OCI runtime specification has it.
 pub const SECCOMP_PROFILE: &str = "application/vnd.oci.seccomp+json";
 
+/// The same as an object of the Security Profiles Operator. It ends in `+json` or `+yaml`.
+pub(crate) const SPO_PROFILE: &str = "application/vnd.security-profiles-operator.seccompprofile";
+
 /// What a document costs beside its text: a gadget cannot emit empty ones for ever.
 const DOCUMENT_COST: usize = 256;
+/// The longest text that says how an object is used, in bytes.
+const USAGE_MAX: usize = 1024;
 
 /// A finished document. The text holds no control characters but line feeds, carriage returns and tabs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,16 +43,42 @@ pub struct Emitted {
     pub about: Vec<usize>,
 }
 
+/// The object that a run asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its namespace; for a kind without namespaces, the first part of its name.
+    pub namespace: String,
+    /// Its name. Where that is taken the gadget chooses one like it.
+    pub name: String,
+}
+
+/// An object that a gadget made, and says to hold the result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MadeObject {
+    /// Its kind.
+    pub kind: kube::Resource,
+    /// Its namespace, if its kind has any.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// What to write where it is to be used, such as a `localhostProfile`. One line.
+    pub usage: Option<String>,
+    /// The captures it was made from, as indices into the run's.
+    pub about: Vec<usize>,
+}
+
 /// What a run emitted so far.
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) emitted: Vec<Emitted>,
+    pub(crate) made: Vec<MadeObject>,
+    target: Option<Target>,
     left: usize,
 }
 
 impl Output {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { emitted: Vec::new(), left: limit }
+    pub(crate) fn new(limit: usize, target: Option<Target>) -> Self {
+        Self { emitted: Vec::new(), made: Vec::new(), target, left: limit }
     }
 }
 
@@ -65,8 +98,7 @@ impl Host for State {
         let limit = self.limits.output;
         let run = self.gadget_run()?;
         let document = Document::from(document);
-        let about: Vec<usize> =
-            captures::indices(&about).into_iter().filter_map(|i| usize::try_from(i).ok()).collect();
+        let about = indices(&about);
         let cost = document.media_type.len()
             + document.body.len()
             + about.len() * size_of::<usize>()
@@ -83,6 +115,45 @@ impl Host for State {
         run.output.emitted.push(Emitted { document, about });
         Ok(Ok(()))
     }
+
+    fn target(&mut self) -> wasmtime::Result<Option<WitTarget>> {
+        self.running("output.target")?;
+        let target = self.gadget_run()?.output.target.clone();
+        Ok(target.map(|Target { namespace, name }| WitTarget { namespace, name }))
+    }
+
+    fn made(
+        &mut self,
+        object: WitMadeObject,
+        about: Vec<Resource<Capture>>,
+    ) -> wasmtime::Result<Result<(), Error>> {
+        self.running("output.made")?;
+        let run = self.gadget_run()?;
+        let WitMadeObject { kind, namespace, name, usage } = object;
+        let kind = kube::Resource::from(kind);
+        if !run.kube.has_made(&kind, namespace.as_deref(), &name) {
+            let name = printable(name);
+            return Ok(Err(Error::Rejected(format!(
+                "the run did not make the object {name:?} that it reports"
+            ))));
+        }
+        let is_line = |text: &String| text.len() <= USAGE_MAX && !text.chars().any(char::is_control);
+        if !usage.as_ref().is_none_or(is_line) {
+            let reason =
+                format!("how the object {name} is used is not one line of at most {USAGE_MAX} bytes");
+            return Ok(Err(Error::Rejected(reason)));
+        }
+        let same = |m: &MadeObject| m.kind == kind && m.namespace == namespace && m.name == name;
+        if run.output.made.iter().any(same) {
+            return Ok(Err(Error::Rejected(format!("the object {name} is reported twice"))));
+        }
+        run.output.made.push(MadeObject { kind, namespace, name, usage, about: indices(&about) });
+        Ok(Ok(()))
+    }
+}
+
+fn indices(about: &[Resource<Capture>]) -> Vec<usize> {
+    captures::indices(about).into_iter().filter_map(|index| usize::try_from(index).ok()).collect()
 }
 
 /// Checks what every document must hold: a media type, and text that is safe to print.
@@ -103,12 +174,32 @@ pub(crate) fn check(document: &Document) -> Result<(), String> {
 }
 
 fn check_profile(document: &Document) -> Result<(), String> {
-    if document.media_type != SECCOMP_PROFILE {
-        return Ok(());
-    }
-    let profile = oci::parse(document.body.as_bytes());
-    let profile = profile.map_err(|error| format!("the document is no seccomp profile: {error}"))?;
+    let Some(profile) = profile(document)? else { return Ok(()) };
     profile.policy.validate().map_err(|error| format!("the document is no sound profile: {error}"))
+}
+
+/// The profile that a document says it is; `None` where it is something else.
+pub(crate) fn profile(document: &Document) -> Result<Option<oci::Profile>, String> {
+    if document.media_type == SECCOMP_PROFILE {
+        let profile = oci::parse(document.body.as_bytes());
+        return profile.map(Some).map_err(|error| format!("the document is no seccomp profile: {error}"));
+    }
+    let Some(syntax) = document.media_type.strip_prefix(SPO_PROFILE) else { return Ok(None) };
+    let object = match syntax {
+        "+json" => serde_json::from_str(&document.body).map_err(|error| error.to_string()),
+        "+yaml" => serde_saphyr::from_str(&document.body).map_err(|error| error.to_string()),
+        _ => return Ok(None),
+    };
+    let object: Value =
+        object.map_err(|error| format!("the document cannot be read: {}", printable(error)))?;
+    object_profile(object).map(Some)
+}
+
+/// The profile that a `SeccompProfile` object is.
+pub(crate) fn object_profile(object: Value) -> Result<oci::Profile, String> {
+    let policy: Result<Policy, _> = spo::parse(object);
+    let policy = policy.map_err(|error| format!("the document is no {}: {error}", spo::KIND))?;
+    Ok(oci::Profile { policy, flags: Vec::new() })
 }
 
 /// `type/subtype` of the restricted names of RFC 6838, section 4.2, without parameters.

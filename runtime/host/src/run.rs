@@ -12,11 +12,12 @@ use crate::{
     fault::{Fault, ModuleFault},
     formatter::Session,
     gadget::Reason,
+    kube::{self, Cluster, KubeCall},
     log::LogLine,
     module::{Formatter, Gadget, Generate},
-    output::Emitted,
+    output::{Emitted, MadeObject, Output, Target},
     params::Params,
-    state::State,
+    state::{GadgetRun, State},
 };
 
 /// What is to be run, on what.
@@ -32,6 +33,10 @@ pub struct Run<'a> {
     pub captures: Arc<[Capture]>,
     /// Why it runs.
     pub reason: Reason,
+    /// The object that is wanted; `None`: documents are.
+    pub target: Option<Target>,
+    /// The cluster that the gadget may work on; `None`: there is none.
+    pub cluster: Option<Cluster>,
 }
 
 /// What a run gave.
@@ -39,6 +44,12 @@ pub struct Run<'a> {
 pub struct Report {
     /// The documents, in the order in which the gadget emitted them. There may be none.
     pub documents: Vec<Emitted>,
+    /// The objects that it reported to hold the result, in that order.
+    pub objects: Vec<MadeObject>,
+    /// Every call to the cluster. Each went to `tracing` as well, at target `gadgetd::audit`.
+    pub audit: Vec<KubeCall>,
+    /// How many calls there were beyond the budget and the first that exceeded it. All were denied.
+    pub unrecorded_calls: u64,
     /// What both modules logged. Each line went to `tracing` as well, at target `gadgetd::module`.
     pub log: Vec<LogLine>,
     /// How many lines there were beyond the limit.
@@ -60,13 +71,23 @@ impl Host {
     ///
     /// Waits for its turn while there are [`Limits::runs`](crate::Limits::runs) others.
     pub async fn run(&self, run: Run<'_>) -> Result<Report, RunError> {
-        let Run { gadget: Gadget(gadget), formatter: Formatter(formatter), params, captures, reason } = run;
+        let Run { gadget: Gadget(gadget), formatter: Formatter(formatter), params, captures, reason, .. } =
+            run;
         let _permit = self.permit().await;
         let _ticking = self.engine.tick();
-        let session = Session::new(formatter.clone(), params.formatter);
         let label = gadget.label.clone();
-        let state =
-            State::generating(label.clone(), self.limits.clone(), params.gadget, captures.clone(), session);
+        let gadget_run = GadgetRun {
+            output: Output::new(self.limits.output, run.target),
+            formatter: Session::new(formatter.clone(), params.formatter),
+            kube: kube::Session::new(&gadget.description.capabilities, run.cluster),
+        };
+        let state = State::generating(
+            label.clone(),
+            self.limits.clone(),
+            params.gadget,
+            captures.clone(),
+            gadget_run,
+        );
         let mut store = state.into_store(&self.engine.wasmtime);
 
         let handles = (0..).zip(captures.iter()).map(|(index, _)| captures::handle(index)).collect();
@@ -85,8 +106,13 @@ impl Host {
         let mut state = store.into_data();
         state.drain_formatter_log();
         let (log, gadget_run) = state.into_parts();
-        let (documents, formatter_fault) =
-            gadget_run.map(|run| (run.output.emitted, run.formatter.fault)).unwrap_or_default();
+        let mut report = Report { log: log.lines, dropped_log_lines: log.dropped, ..Report::default() };
+        let mut formatter_fault = None;
+        if let Some(run) = gadget_run {
+            (report.documents, report.objects) = (run.output.emitted, run.output.made);
+            (report.audit, report.unrecorded_calls) = run.kube.into_audit(&label);
+            formatter_fault = run.formatter.fault;
+        }
 
         let of_gadget = |fault| ModuleFault { module: label.clone(), fault };
         let of_formatter = |fault| ModuleFault { module: formatter.label.clone(), fault };
@@ -99,10 +125,11 @@ impl Host {
             }),
             Ok(Err(error)) => Some(of_gadget(error.into())),
             // A gadget that takes a failed formatter for no reason to fail, and has nothing to show.
-            Ok(Ok(())) if documents.is_empty() => formatter_fault.map(of_formatter),
+            Ok(Ok(())) if report.documents.is_empty() && report.objects.is_empty() => {
+                formatter_fault.map(of_formatter)
+            }
             Ok(Ok(())) => None,
         };
-        let report = Report { documents, log: log.lines, dropped_log_lines: log.dropped };
         match fault {
             Some(fault) => Err(RunError { fault, report: Box::new(report) }),
             None => Ok(report),

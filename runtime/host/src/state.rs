@@ -10,6 +10,7 @@ use crate::{
     engine::TICK,
     fault::{Breach, Overrun},
     formatter::Session,
+    kube,
     limits::{Grants, Limits},
     log::Log,
     output::Output,
@@ -40,6 +41,7 @@ enum Doing {
 pub(crate) struct GadgetRun {
     pub(crate) output: Output,
     pub(crate) formatter: Session,
+    pub(crate) kube: kube::Session,
 }
 
 impl State {
@@ -61,9 +63,8 @@ impl State {
         limits: Arc<Limits>,
         params: Arc<[Param]>,
         captures: Arc<[Capture]>,
-        formatter: Session,
+        run: GadgetRun,
     ) -> Self {
-        let run = GadgetRun { output: Output::new(limits.output), formatter };
         Self::new(module, limits, params, captures, Doing::Generate(Box::new(run)))
     }
 

@@ -38,7 +38,7 @@ async fn run_loaded(
 ) -> Result<Report, RunError> {
     let params = Params::resolve(gadget, formatter, params).unwrap();
     let (captures, reason) = (captures.into(), Reason::OnDemand);
-    host.run(Run { gadget, formatter, params, captures, reason }).await
+    host.run(Run { gadget, formatter, params, captures, reason, target: None, cluster: None }).await
 }
 
 fn host() -> Host {

@@ -79,7 +79,8 @@ impl Runner for HostRunner {
             controller::Reason::ContainerEnded => Reason::ContainerEnded,
         };
         let captures = Arc::new([run.capture]);
-        let run = gadgetd_host::Run { gadget, formatter, params, captures, reason };
+        let run =
+            gadgetd_host::Run { gadget, formatter, params, captures, reason, target: None, cluster: None };
         let report = self.host.run(run).await.map_err(|error| failed(chain(&error)))?;
         let [emitted] = &report.documents[..] else {
             return Err(failed(format!("it made {} documents of one recording", report.documents.len())));

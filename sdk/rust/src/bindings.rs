@@ -16,6 +16,7 @@ pub mod imports {
                 import gadget:framework/formatter@0.1.0;
                 import gadget:framework/params@0.1.0;
                 import gadget:framework/output@0.1.0;
+                import gadget:framework/kube@0.1.0;
                 import gadget:framework/log@0.1.0;
             }
         ",
@@ -56,6 +57,7 @@ pub mod gadget {
             "gadget:framework/policy@0.1.0": crate::bindings::imports::policy,
             "gadget:framework/formatter@0.1.0": crate::bindings::imports::formatter,
             "gadget:framework/output@0.1.0": crate::bindings::imports::output,
+            "gadget:framework/kube@0.1.0": crate::bindings::imports::kube,
             "gadget:framework/gadget@0.1.0": generate,
         },
         additional_derives: [PartialEq, Eq],

@@ -1,13 +1,18 @@
 //! What a gadget does.
 
 pub use crate::bindings::gadget::{Error, Reason};
-use crate::{Capture, Document, Module, Params, Policy, formatter, output};
+use crate::{
+    Capture, Document, MadeObject, Module, ObjectHead, Params, Policy, Target, formatter,
+    kube::{self, Kind, Kube},
+    output,
+};
 
 /// A module that makes documents from recordings.
 ///
 /// Make it a component with [`export_gadget!`](crate::export_gadget).
 pub trait Gadget: Module {
-    /// Reads the captures, ordered by container, and [emits](Run::emit) documents.
+    /// Reads the captures, ordered by container, and [emits](Run::emit) documents; or, where the run asks for an
+    /// [object](Run::target), makes that and [reports](Run::made) it.
     ///
     /// There may be thousands of captures. What was read of one stays in memory until it is dropped, so take
     /// them one by one where that is possible.
@@ -18,17 +23,40 @@ pub trait Gadget: Module {
 pub struct Run<'a> {
     reason: Reason,
     params: Params,
-    host: &'a mut dyn Host,
+    host: HostRef<'a>,
 }
+
+/// In a component it is known what is on the other side, so that one imports no more than it calls.
+#[cfg(target_arch = "wasm32")]
+pub(crate) type HostRef<'a> = &'a mut crate::export::Contract;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) type HostRef<'a> = &'a mut dyn Host;
 
 /// What is on the other side: the contract's imports, or a test.
 pub(crate) trait Host {
-    fn format(&mut self, policy: &Policy, about: &[&Capture]) -> Result<Document, formatter::Error>;
+    fn format(
+        &mut self,
+        policy: &Policy,
+        about: &[&Capture],
+        object: Option<&ObjectHead>,
+    ) -> Result<Document, formatter::Error>;
+    fn target(&mut self) -> Option<Target>;
     fn emit(&mut self, document: &Document, about: &[&Capture]) -> Result<(), output::Error>;
+    fn made(&mut self, object: &MadeObject, about: &[&Capture]) -> Result<(), output::Error>;
+    fn discover(&mut self, group: &str, plural: &str) -> Result<Vec<Kind>, kube::Error>;
+    fn get(&mut self, kind: &Kind, namespace: Option<&str>, name: &str) -> Result<String, kube::Error>;
+    fn list(
+        &mut self,
+        kind: &Kind,
+        namespace: Option<&str>,
+        labels: &str,
+    ) -> Result<Vec<String>, kube::Error>;
+    fn create(&mut self, kind: &Kind, namespace: Option<&str>, object: &str) -> Result<String, kube::Error>;
+    fn apply(&mut self, kind: &Kind, namespace: Option<&str>, object: &str) -> Result<String, kube::Error>;
 }
 
 impl<'a> Run<'a> {
-    pub(crate) fn new(reason: Reason, params: Params, host: &'a mut dyn Host) -> Self {
+    pub(crate) fn new(reason: Reason, params: Params, host: HostRef<'a>) -> Self {
         Self { reason, params, host }
     }
 
@@ -45,12 +73,38 @@ impl<'a> Run<'a> {
     /// Lets the formatter that was chosen for the run write the policy down. `about` are the captures
     /// it was made from.
     pub fn format(&mut self, policy: &Policy, about: &[&Capture]) -> Result<Document, formatter::Error> {
-        self.host.format(policy, about)
+        self.host.format(policy, about, None)
+    }
+
+    /// Lets the formatter write the policy down as this object.
+    pub fn format_object(
+        &mut self,
+        policy: &Policy,
+        about: &[&Capture],
+        object: &ObjectHead,
+    ) -> Result<Document, formatter::Error> {
+        self.host.format(policy, about, Some(object))
+    }
+
+    /// The object that the run asks for. `None`: it asks for documents.
+    pub fn target(&mut self) -> Option<Target> {
+        self.host.target()
+    }
+
+    /// The cluster.
+    pub fn kube(&mut self) -> Kube<'_> {
+        Kube { host: self.host }
     }
 
     /// Hands over one document, and says which captures it was made from.
     pub fn emit(&mut self, document: &Document, about: &[&Capture]) -> Result<(), output::Error> {
         self.host.emit(document, about)
+    }
+
+    /// Reports an object that holds the result, which this run made or applied, and says which captures it was made
+    /// from.
+    pub fn made(&mut self, object: &MadeObject, about: &[&Capture]) -> Result<(), output::Error> {
+        self.host.made(object, about)
     }
 }
 
@@ -63,5 +117,11 @@ impl From<formatter::Error> for Error {
 impl From<output::Error> for Error {
     fn from(error: output::Error) -> Self {
         Self::Output(error)
+    }
+}
+
+impl From<kube::Error> for Error {
+    fn from(error: kube::Error) -> Self {
+        Self::Kube(error)
     }
 }

@@ -51,12 +51,15 @@
 //! # }
 //! ```
 //!
+//! Where the run asks for an object on a cluster, the gadget makes it itself: see [`Run::target`] and [`kube`].
+//!
 //! To become a component, the crate is a `cdylib` that is compiled for `wasm32-unknown-unknown` with
 //! `wasm-component-ld` as its linker. Where it panics, the message is logged before the host ends the run.
 
 pub mod captures;
 pub mod formatter;
 pub mod gadget;
+pub mod kube;
 pub mod log;
 pub mod module;
 pub mod output;
@@ -75,9 +78,10 @@ pub mod bindings;
 pub mod export;
 
 pub use captures::{Abi, Capture, Completeness, Container, Loss, Machine, Phases, Pod, Syscall};
-pub use formatter::{Document, Formatter};
+pub use formatter::{Document, Formatter, ObjectHead};
 pub use gadget::{Error, Gadget, Reason, Run};
 pub use module::{Description, Module};
+pub use output::{MadeObject, Target};
 pub use params::{Params, Spec};
 pub use policy::{Action, Architecture, Argument, Comparison, Policy, Rule};
 

@@ -1,3 +1,3 @@
-//! Where results go: see [`Run::emit`](crate::Run::emit).
+//! Where results go: see [`Run::emit`](crate::Run::emit) and [`Run::made`](crate::Run::made).
 
-pub use crate::bindings::imports::output::Error;
+pub use crate::bindings::imports::output::{Error, MadeObject, ResourceTarget as Target};

@@ -18,7 +18,10 @@ use std::{cell::RefCell, fmt, marker::PhantomData};
 pub use crate::log::{Field, Level};
 use crate::{
     Abi, Capture, Completeness, Container, Description, Document, Error, Formatter, Gadget, Loss, Machine,
-    Params, Phases, Pod, Policy, Reason, Run, Syscall, formatter, gadget, output,
+    MadeObject, ObjectHead, Params, Phases, Pod, Policy, Reason, Run, Syscall, Target, formatter, gadget,
+    kube,
+    module::Verb,
+    output,
     params::{Kind, Param, Value},
 };
 
@@ -113,6 +116,8 @@ pub fn gadget<G: Gadget>() -> GadgetRun<G> {
         formatter: None,
         formatter_params: Vec::new(),
         output_limit: u64::MAX,
+        target: None,
+        script: None,
         gadget: PhantomData,
     }
 }
@@ -124,10 +129,25 @@ pub struct GadgetRun<G> {
     formatter: Option<(fn() -> Description, Format)>,
     formatter_params: Vec<(String, String)>,
     output_limit: u64,
+    target: Option<Target>,
+    script: Option<Script>,
     gadget: PhantomData<G>,
 }
 
-type Format = fn(&Params, &Policy, &[&Capture]) -> Result<Document, formatter::Error>;
+type Format = fn(&Params, &Policy, &[&Capture], Option<&ObjectHead>) -> Result<Document, formatter::Error>;
+type Script = Box<dyn Fn(&KubeCall) -> Result<KubeAnswer, kube::Error>>;
+
+fn format_either<F: Formatter>(
+    params: &Params,
+    policy: &Policy,
+    about: &[&Capture],
+    object: Option<&ObjectHead>,
+) -> Result<Document, formatter::Error> {
+    match object {
+        None => F::format(params, policy, about),
+        Some(object) => F::format_object(params, policy, about, object),
+    }
+}
 
 impl<G: Gadget> GadgetRun<G> {
     /// Why it runs; on demand, if nothing else is said.
@@ -148,7 +168,7 @@ impl<G: Gadget> GadgetRun<G> {
     /// [`Outcome::policies`].
     #[must_use]
     pub fn formatter<F: Formatter>(mut self) -> Self {
-        self.formatter = Some((F::describe, F::format));
+        self.formatter = Some((F::describe, format_either::<F>));
         self
     }
 
@@ -166,13 +186,29 @@ impl<G: Gadget> GadgetRun<G> {
         self
     }
 
+    /// Asks for an object instead of documents.
+    #[must_use]
+    pub fn target(mut self, namespace: &str, name: &str) -> Self {
+        self.target = Some(Target { namespace: namespace.into(), name: name.into() });
+        self
+    }
+
+    /// A cluster that answers as the script says. Without one there is no cluster. As on a real one that grants
+    /// everything, calls that the gadget does not ask for in its description are denied.
+    #[must_use]
+    pub fn kube(mut self, script: impl Fn(&KubeCall) -> Result<KubeAnswer, kube::Error> + 'static) -> Self {
+        self.script = Some(Box::new(script));
+        self
+    }
+
     /// Runs the gadget.
     ///
     /// # Panics
     ///
     /// If a parameter is not declared, or its value is not of its type: the host does not let such a run begin.
     pub fn run(&self, captures: Vec<Capture>) -> Outcome {
-        let params = params(&G::describe(), &self.params);
+        let description = G::describe();
+        let params = params(&description, &self.params);
         let mut host = Host {
             formatter: self
                 .formatter
@@ -181,11 +217,18 @@ impl<G: Gadget> GadgetRun<G> {
             limit: self.output_limit,
             policies: Vec::new(),
             emitted: Vec::new(),
+            target: self.target.clone(),
+            script: self.script.as_ref(),
+            description,
+            calls: Vec::new(),
+            written: Vec::new(),
+            made: Vec::new(),
         };
         let outer = LOG.replace(Some(Vec::new()));
         let result = G::generate(&mut Run::new(self.reason, params, &mut host), captures);
         let log = LOG.replace(outer).unwrap_or_default();
-        Outcome { result, policies: host.policies, emitted: host.emitted, log }
+        let Host { policies, emitted, made, calls, .. } = host;
+        Outcome { result, policies, emitted, made, calls, log }
     }
 }
 
@@ -198,6 +241,10 @@ pub struct Outcome {
     pub policies: Vec<Policy>,
     /// The documents that it emitted.
     pub emitted: Vec<Emitted>,
+    /// The objects that it reported.
+    pub made: Vec<Made>,
+    /// The calls that it made to the cluster, denied ones among them.
+    pub calls: Vec<KubeCall>,
     /// The lines that the gadget and the formatter logged.
     pub log: Vec<Line>,
 }
@@ -209,6 +256,46 @@ pub struct Emitted {
     pub document: Document,
     /// The containers that it is about.
     pub about: Vec<String>,
+}
+
+/// An object that was reported to hold the result.
+#[derive(Debug)]
+pub struct Made {
+    /// The object.
+    pub object: MadeObject,
+    /// The containers that it is about.
+    pub about: Vec<String>,
+}
+
+/// A call to the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // As in `kube::Kube`.
+pub enum KubeCall {
+    Discover { group: String, plural: String },
+    Get { kind: kube::Kind, namespace: Option<String>, name: String },
+    List { kind: kube::Kind, namespace: Option<String>, labels: String },
+    Create { kind: kube::Kind, namespace: Option<String>, object: String },
+    Apply { kind: kube::Kind, namespace: Option<String>, object: String },
+}
+
+/// What a scripted cluster answers: of the kind that the call asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum KubeAnswer {
+    Kinds(Vec<kube::Kind>),
+    Object(String),
+    Objects(Vec<String>),
+}
+
+/// A kind of object, such as `("apps", "v1", "deployments", "Deployment", true)`.
+pub fn kind(group: &str, version: &str, plural: &str, name: &str, namespaced: bool) -> kube::Kind {
+    kube::Kind {
+        group: group.into(),
+        version: version.into(),
+        plural: plural.into(),
+        name: name.into(),
+        namespaced,
+    }
 }
 
 /// A line that was logged.
@@ -249,6 +336,20 @@ pub fn format<F: Formatter>(
     F::format(&params(&F::describe(), given), policy, about)
 }
 
+/// Formats one policy as an object, with parameters as a user writes them.
+///
+/// # Panics
+///
+/// If a parameter is not declared, or its value is not of its type: the host does not let such a run begin.
+pub fn format_object<F: Formatter>(
+    policy: &Policy,
+    about: &[&Capture],
+    object: &ObjectHead,
+    given: &[(&str, &str)],
+) -> Result<Document, formatter::Error> {
+    F::format_object(&params(&F::describe(), given), policy, about, object)
+}
+
 /// The parameters that the host would hand over: what was given, and the defaults.
 ///
 /// # Panics
@@ -286,29 +387,159 @@ fn parse(name: &str, kind: &Kind, text: &str) -> Value {
     }
 }
 
-struct Host {
+struct Host<'a> {
     formatter: Option<(Params, Format)>,
     room: u64,
     limit: u64,
     policies: Vec<Policy>,
     emitted: Vec<Emitted>,
+    target: Option<Target>,
+    script: Option<&'a Script>,
+    description: Description,
+    calls: Vec<KubeCall>,
+    /// What was made or applied: group, plural, namespace, name.
+    written: Vec<Written>,
+    made: Vec<Made>,
 }
 
-impl gadget::Host for Host {
-    fn format(&mut self, policy: &Policy, about: &[&Capture]) -> Result<Document, formatter::Error> {
+type Written = (String, String, Option<String>, String);
+
+impl Host<'_> {
+    fn ask(
+        &mut self,
+        verb: Option<Verb>,
+        group: &str,
+        plural: &str,
+        call: KubeCall,
+    ) -> Result<KubeAnswer, kube::Error> {
+        let asked = self.description.capabilities.iter().any(|c| {
+            c.group == group && c.plural == plural && verb.is_none_or(|verb| c.verbs.contains(&verb))
+        });
+        let answer = match self.script {
+            None => Err(kube::Error::Unavailable("there is no cluster here".into())),
+            Some(_) if !asked => {
+                Err(kube::Error::Denied(format!("the module does not ask for it: {call:?}")))
+            }
+            Some(script) => script(&call),
+        };
+        self.calls.push(call);
+        answer
+    }
+
+    fn object(&mut self, verb: Verb, kind: &kube::Kind, call: KubeCall) -> Result<String, kube::Error> {
+        match self.ask(Some(verb), &kind.group, &kind.plural, call)? {
+            KubeAnswer::Object(object) => Ok(object),
+            other => panic!("the script answers with {other:?} where one object is asked for"),
+        }
+    }
+
+    fn wrote(&mut self, kind: &kube::Kind, namespace: Option<&str>, object: &str) {
+        let object: serde_json::Value = serde_json::from_str(object).expect("a written object is JSON");
+        let name = object.pointer("/metadata/name").and_then(|name| name.as_str());
+        let name = name.expect("a written object has a name").to_owned();
+        self.written.push((kind.group.clone(), kind.plural.clone(), namespace.map(str::to_owned), name));
+    }
+}
+
+fn containers(about: &[&Capture]) -> Vec<String> {
+    about.iter().map(|capture| capture.container().to_string()).collect()
+}
+
+impl gadget::Host for Host<'_> {
+    fn format(
+        &mut self,
+        policy: &Policy,
+        about: &[&Capture],
+        object: Option<&ObjectHead>,
+    ) -> Result<Document, formatter::Error> {
         if let Some((params, format)) = &self.formatter {
-            return format(params, policy, about);
+            return format(params, policy, about, object);
         }
         self.policies.push(policy.clone());
-        Ok(Document::new("text/plain", format!("policy {}\n", self.policies.len())))
+        let Some(ObjectHead { api_version, kind, namespace, name, attempt }) = object else {
+            return Ok(Document::new("text/plain", format!("policy {}\n", self.policies.len())));
+        };
+        let object = serde_json::json!({
+            "apiVersion": api_version,
+            "kind": kind,
+            "metadata": { "namespace": namespace, "name": name },
+            "spec": { "policy": self.policies.len(), "attempt": attempt },
+        });
+        Ok(Document::new("application/json", object.to_string()))
+    }
+
+    fn target(&mut self) -> Option<Target> {
+        self.target.clone()
     }
 
     fn emit(&mut self, document: &Document, about: &[&Capture]) -> Result<(), output::Error> {
         let size = document.body.len() as u64;
         self.room = self.room.checked_sub(size).ok_or(output::Error::TooLarge(self.limit))?;
-        let about = about.iter().map(|capture| capture.container().to_string()).collect();
-        self.emitted.push(Emitted { document: document.clone(), about });
+        self.emitted.push(Emitted { document: document.clone(), about: containers(about) });
         Ok(())
+    }
+
+    fn made(&mut self, object: &MadeObject, about: &[&Capture]) -> Result<(), output::Error> {
+        let MadeObject { kind, namespace, name, .. } = object;
+        let written = (kind.group.clone(), kind.plural.clone(), namespace.clone(), name.clone());
+        if !self.written.contains(&written) {
+            return Err(output::Error::Rejected(format!("the run did not make {name}")));
+        }
+        self.made.push(Made { object: object.clone(), about: containers(about) });
+        Ok(())
+    }
+
+    fn discover(&mut self, group: &str, plural: &str) -> Result<Vec<kube::Kind>, kube::Error> {
+        let call = KubeCall::Discover { group: group.into(), plural: plural.into() };
+        match self.ask(None, group, plural, call)? {
+            KubeAnswer::Kinds(kinds) => Ok(kinds),
+            other => panic!("the script answers with {other:?} where kinds are asked for"),
+        }
+    }
+
+    fn get(&mut self, kind: &kube::Kind, namespace: Option<&str>, name: &str) -> Result<String, kube::Error> {
+        let namespace = namespace.map(str::to_owned);
+        self.object(Verb::Get, kind, KubeCall::Get { kind: kind.clone(), namespace, name: name.into() })
+    }
+
+    fn list(
+        &mut self,
+        kind: &kube::Kind,
+        namespace: Option<&str>,
+        labels: &str,
+    ) -> Result<Vec<String>, kube::Error> {
+        let namespace = namespace.map(str::to_owned);
+        let call = KubeCall::List { kind: kind.clone(), namespace, labels: labels.into() };
+        match self.ask(Some(Verb::List), &kind.group, &kind.plural, call)? {
+            KubeAnswer::Objects(objects) => Ok(objects),
+            other => panic!("the script answers with {other:?} where several objects are asked for"),
+        }
+    }
+
+    fn create(
+        &mut self,
+        kind: &kube::Kind,
+        namespace: Option<&str>,
+        object: &str,
+    ) -> Result<String, kube::Error> {
+        let owned = namespace.map(str::to_owned);
+        let call = KubeCall::Create { kind: kind.clone(), namespace: owned, object: object.into() };
+        let answer = self.object(Verb::Create, kind, call)?;
+        self.wrote(kind, namespace, object);
+        Ok(answer)
+    }
+
+    fn apply(
+        &mut self,
+        kind: &kube::Kind,
+        namespace: Option<&str>,
+        object: &str,
+    ) -> Result<String, kube::Error> {
+        let owned = namespace.map(str::to_owned);
+        let call = KubeCall::Apply { kind: kind.clone(), namespace: owned, object: object.into() };
+        let answer = self.object(Verb::Apply, kind, call)?;
+        self.wrote(kind, namespace, object);
+        Ok(answer)
     }
 }
 

@@ -40,14 +40,15 @@ impl Bench {
 
     /// Time of one run.
     fn run(&self, captures: &Arc<[Capture]>) -> Result<Duration> {
-        let (gadget, formatter) = (&self.gadget, &self.formatter);
+        let (gadget, formatter, wanted) = (&self.gadget, &self.formatter, captures.len());
         let params = Params::resolve(gadget, formatter, [""; 0])?;
-        let run = Run { gadget, formatter, params, captures: captures.clone(), reason: Reason::OnDemand };
+        let (captures, reason) = (captures.clone(), Reason::OnDemand);
+        let run = Run { gadget, formatter, params, captures, reason, target: None, cluster: None };
         let begin = Instant::now();
         let report = self.runtime.block_on(self.host.run(run));
         let elapsed = begin.elapsed();
         // Without a capture there is nothing to do, and the gadget says so at once.
-        ensure!(report.map_or(0, |report| report.documents.len()) == captures.len(), "a document is missing");
+        ensure!(report.map_or(0, |report| report.documents.len()) == wanted, "a document is missing");
         Ok(elapsed)
     }
 }

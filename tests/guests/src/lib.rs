@@ -22,10 +22,22 @@ pub fn formatter(does: Option<hostile_formatter::Misbehaviour>) -> Vec<u8> {
     written(include_bytes!(env!("HOSTILE_FORMATTER")), hostile_formatter::choice::PREFIX, does)
 }
 
+/// The gadget that makes calls to the cluster, as it asks for these verbs: `get create`.
+pub fn caller(asks: &str) -> Vec<u8> {
+    overwritten(include_bytes!(env!("CALLER_GADGET")), caller_gadget::PREFIX, asks)
+}
+
 fn written(component: &[u8], prefix: &[u8], does: Option<impl Debug>) -> Vec<u8> {
+    match does {
+        Some(does) => overwritten(component, prefix, &format!("{does:?}")),
+        None => component.to_owned(),
+    }
+}
+
+/// The component with a text in its data.
+fn overwritten(component: &[u8], prefix: &[u8], text: &str) -> Vec<u8> {
     let mut component = component.to_owned();
-    let Some(does) = does else { return component };
-    let name = format!("{does:?}.");
+    let name = format!("{text}.");
     let mut places = component.windows(prefix.len()).enumerate().filter(|(_, text)| *text == prefix);
     // The guest looks for the prefix too, so it may stand alone elsewhere; the text is the one followed by dots.
     let is_text = |at: &usize| component[at + prefix.len()..].starts_with(b"....");

@@ -55,6 +55,14 @@ fn says(text: &str, what: &str) {
     assert!(text.contains(what), "{text:?} does not say {what:?}");
 }
 
+/// Nothing of it reached the cluster.
+fn refused(text: &str, report: &Report, why: &str) {
+    says(text, "cannot do its work on the cluster");
+    says(text, why);
+    let [call] = report.audit.as_slice() else { panic!("{:?}", report.audit) };
+    assert!(!call.allowed && call.result.is_some(), "{call:?}");
+}
+
 use Outcome::{Done, Failed, NotLoaded};
 
 tests! {
@@ -73,6 +81,15 @@ tests! {
     bad_default: BadDefault => NotLoaded(text) =>
         says(text, "parameter number has a default that it does not accept: it takes a whole number");
     nothing_to_choose: NothingToChoose => NotLoaded(text) => says(text, "has nothing to choose from");
+    describe_calls_cluster: DescribeCallsCluster => NotLoaded(text) =>
+        says(text, "broke the contract: `describe` must not call `kube.discover`");
+    asks_for_subresource: AsksForSubresource => NotLoaded(text) =>
+        says(text, r#"it asks for "pods/exec" of group "", which no kind of object is called"#);
+    asks_for_nothing: AsksForNothing => NotLoaded(text) =>
+        says(text, "it asks for things, and not what to do with them");
+    asks_twice: AsksTwice => NotLoaded(text) => says(text, "it asks for things twice");
+    asks_for_too_much: AsksForTooMuch => NotLoaded(text) =>
+        says(text, "it asks for 1000 kinds of objects, more than 64");
 
     panics: Panics => Failed(text, _) => {
         says(text, "panicked: panicked at");
@@ -124,6 +141,71 @@ tests! {
     own_error: OwnError => Failed(text, _) => says(text, r"failed: no \u{1b}[2J luck");
     ignores_format_error: IgnoresFormatError => Done(report) => assert!(report.documents.is_empty());
     no_document: NoDocument => Done(report) => assert!(report.documents.is_empty());
+
+    endless_calls: EndlessCalls => Failed(text, report) => {
+        says(text, "ran for more than 300ms");
+        assert_eq!(report.audit.iter().filter(|call| call.allowed).count(), 20);
+        assert_eq!(report.audit.len(), 21);
+        assert!(report.unrecorded_calls > 1000, "{} are counted", report.unrecorded_calls);
+    };
+    many_objects: ManyObjects => Failed(text, report) => {
+        says(text, "cannot do its work on the cluster: denied: create things.test.gadgetd shop/thing-20");
+        says(text, "the run has made its 20 calls");
+        assert_eq!(report.objects, []);
+    };
+    huge_object: HugeObject => Failed(text, report) =>
+        refused(text, report, "the object has 1600076 bytes, more than 1536 KiB");
+    object_is_no_json: ObjectIsNoJson => Failed(text, report) =>
+        refused(text, report, "the object is no JSON");
+    object_of_another_kind: ObjectOfAnotherKind => Failed(text, report) =>
+        refused(text, report, r#"the object's kind is "Pod", and not "Thing""#);
+    object_of_another_version: ObjectOfAnotherVersion => Failed(text, report) =>
+        refused(text, report, r#"the object's apiVersion is "test.gadgetd/v2", and not "test.gadgetd/v1""#);
+    object_in_another_namespace: ObjectInAnotherNamespace => Failed(text, report) =>
+        refused(text, report, "metadata.namespace is not the namespace of the call");
+    object_with_finalizer: ObjectWithFinalizer => Failed(text, report) =>
+        refused(text, report, "metadata.finalizers is not for a module to write");
+    object_with_owner: ObjectWithOwner => Failed(text, report) =>
+        refused(text, report, "metadata.ownerReferences is not for a module to write");
+    forges_provenance: ForgesProvenance => Done(report) => assert!(report.audit[0].allowed);
+    reads_subresource: ReadsSubresource => Failed(text, report) =>
+        refused(text, report, "get things/status.test.gadgetd shop/one: the module does not ask for it");
+    path_in_name: PathInName => Failed(text, report) =>
+        refused(text, report, r#""../../bank/things/one" cannot be the name of an object"#);
+    path_in_version: PathInVersion => Failed(text, report) =>
+        refused(text, report, r#""v1/namespaces/bank" cannot be a version"#);
+    path_in_namespace: PathInNamespace => Failed(text, report) =>
+        refused(text, report, "the run may only touch namespace shop");
+    hides_namespace: HidesNamespace => Failed(text, report) =>
+        refused(text, report, "the run may only touch namespace shop");
+    lists_all_namespaces: ListsAllNamespaces => Failed(text, report) =>
+        refused(text, report, "the run may only touch namespace shop");
+    reads_another_namespace: ReadsAnotherNamespace => Failed(text, report) =>
+        refused(text, report, "the run may only touch namespace shop");
+    reads_secrets: ReadsSecrets => Failed(text, report) =>
+        refused(text, report, "get secrets.test.gadgetd shop/one: the module does not ask for it");
+    escape_in_call: EscapeInCall => Failed(text, report) => {
+        refused(text, report, "cannot be the name of an object");
+        assert_eq!(report.audit[0].name.as_deref(), Some(r"\u{1b}[2Jone"));
+    };
+    huge_list: HugeList => Failed(text, _) => says(text, "the answer has more than 1048576 bytes: ask for less");
+    huge_answer: HugeAnswer => Failed(text, _) =>
+        says(text, "the answer has more than 1048576 bytes: ask for less");
+    call_that_hangs: CallThatHangs => Failed(text, _) => says(text, "no answer in time");
+    reports_what_it_did_not_make: ReportsWhatItDidNotMake => Failed(text, report) => {
+        says(text, r#"the run did not make the object "one" that it reports"#);
+        assert_eq!(report.objects, []);
+    };
+    reports_twice: ReportsTwice => Failed(text, report) => {
+        says(text, "the object one is reported twice");
+        assert_eq!(report.objects.len(), 1);
+    };
+    escape_in_usage: EscapeInUsage => Failed(text, report) => {
+        says(text, "how the object one is used is not one line");
+        assert_eq!(report.objects, []);
+    };
+    formats_unknown_object: FormatsUnknownObject => Done(report) =>
+        says(&report.documents[0].document.body, "this formatter writes documents, and no Pod objects");
 }
 
 #[tokio::test]

@@ -139,6 +139,7 @@ fn it_describes_itself() {
                 ),
             },
         ],
+        capabilities: [],
     }
     "#);
 }

@@ -162,6 +162,8 @@ impl Modules {
             params: self.params,
             captures: Arc::new([capture]),
             reason: Reason::OnDemand,
+            target: None,
+            cluster: None,
         };
         let report = self.host.run(run).await?;
         if report.dropped_log_lines > 0 {

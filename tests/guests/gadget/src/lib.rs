@@ -3,8 +3,12 @@
 use std::hint::black_box;
 
 use gadget_sdk::{
-    Action, Architecture, Capture, Description, Document, Error, Gadget, Module, Policy, Rule, Run, Spec,
-    bindings::imports, log,
+    Action, Architecture, Capture, Description, Document, Error, Gadget, MadeObject, Module, ObjectHead,
+    Policy, Rule, Run, Spec,
+    bindings::imports,
+    kube::{self, Kind},
+    log,
+    module::Verb,
 };
 
 #[path = "../../choice.rs"]
@@ -39,6 +43,16 @@ choice::misbehaviours! {
     BadDefault,
     /// Offers a choice of nothing.
     NothingToChoose,
+    /// Calls the cluster when it is to describe itself.
+    DescribeCallsCluster,
+    /// Asks for a subresource.
+    AsksForSubresource,
+    /// Asks for a kind, and not what to do with it.
+    AsksForNothing,
+    /// Asks for the same kind twice.
+    AsksTwice,
+    /// Asks for more kinds than there are.
+    AsksForTooMuch,
 
     /// Panics.
     Panics,
@@ -92,6 +106,59 @@ choice::misbehaviours! {
     IgnoresFormatError,
     /// Succeeds without a result.
     NoDocument,
+
+    /// Calls the cluster for ever, whatever it says.
+    EndlessCalls,
+    /// Makes objects until it is refused.
+    ManyObjects,
+    /// Writes an object that no cluster would take.
+    HugeObject,
+    /// Writes an object that is no JSON.
+    ObjectIsNoJson,
+    /// Writes an object of another kind than it says.
+    ObjectOfAnotherKind,
+    /// Writes an object of another version than it says.
+    ObjectOfAnotherVersion,
+    /// Writes an object into another namespace than it says.
+    ObjectInAnotherNamespace,
+    /// Writes an object that others cannot delete.
+    ObjectWithFinalizer,
+    /// Writes an object with an owner of its choice.
+    ObjectWithOwner,
+    /// Says in an object that it comes from elsewhere.
+    ForgesProvenance,
+    /// Reads a subresource.
+    ReadsSubresource,
+    /// Hides another path in a name.
+    PathInName,
+    /// Hides another path in a version.
+    PathInVersion,
+    /// Hides another path in a namespace.
+    PathInNamespace,
+    /// Says of a kind that it has no namespaces, to reach those of others.
+    HidesNamespace,
+    /// Reads the objects of all namespaces.
+    ListsAllNamespaces,
+    /// Reads a namespace that is not the run's.
+    ReadsAnotherNamespace,
+    /// Reads what it did not ask for.
+    ReadsSecrets,
+    /// Writes what the terminal of whoever reads the audit would act on.
+    EscapeInCall,
+    /// Asks for more than it can hold.
+    HugeList,
+    /// Asks for an object that is larger than it may get.
+    HugeAnswer,
+    /// Asks for what never comes.
+    CallThatHangs,
+    /// Reports an object that somebody else made.
+    ReportsWhatItDidNotMake,
+    /// Reports the same object twice.
+    ReportsTwice,
+    /// Says of an object that it is used in a way that a terminal would act on.
+    EscapeInUsage,
+    /// Has the formatter write an object that it does not write.
+    FormatsUnknownObject,
 }
 
 /// The gadget.
@@ -123,7 +190,20 @@ impl Module for Hostile {
             }
             Misbehaviour::BadDefault => good.param(Spec::integer("number", "A number.").or("none")),
             Misbehaviour::NothingToChoose => good.param(Spec::choice("choice", "A choice.", &[])),
-            _ => good,
+            Misbehaviour::DescribeCallsCluster => {
+                drop(imports::kube::discover(GROUP, PLURAL));
+                good
+            }
+            Misbehaviour::AsksForSubresource => good.capability("", "pods/exec", &[Verb::Create]),
+            Misbehaviour::AsksForNothing => good.capability(GROUP, PLURAL, &[]),
+            Misbehaviour::AsksTwice => {
+                good.capability(GROUP, PLURAL, &[Verb::Get]).capability(GROUP, PLURAL, &[Verb::List])
+            }
+            Misbehaviour::AsksForTooMuch => {
+                let kinds = (0..1000).map(|n| format!("things{n}"));
+                kinds.fold(good, |description, kind| description.capability("", &kind, &[Verb::Get]))
+            }
+            _ => good.capability(GROUP, PLURAL, &[Verb::Get, Verb::List, Verb::Create, Verb::Apply]),
         }
     }
 }
@@ -183,10 +263,132 @@ impl Gadget for Hostile {
             Misbehaviour::OwnError => return Err(Error::Other("no \x1b[2J luck".into())),
             Misbehaviour::IgnoresFormatError => drop(run.format(&policy(&["read"]), &about)),
             Misbehaviour::NoDocument => {}
-            other => panic!("{other:?} is for `describe`"),
+            other => return misuse_cluster(run, other, &about),
         }
         Ok(())
     }
+}
+
+fn misuse_cluster(run: &mut Run<'_>, choice: Misbehaviour, about: &[&Capture]) -> Result<(), Error> {
+    match choice {
+        Misbehaviour::EndlessCalls => {
+            endlessly(|| drop(run.kube().get(&things(), Some(NAMESPACE), "one")));
+        }
+        Misbehaviour::ManyObjects => {
+            for number in 0.. {
+                create(run, &object(&format!(r#""name": "thing-{number}""#)))?;
+            }
+        }
+        Misbehaviour::HugeObject => {
+            create(run, &object(&format!(r#""name": "{}""#, "x".repeat(1_600_000))))?;
+        }
+        Misbehaviour::ObjectIsNoJson => create(run, "apiVersion: v1")?,
+        Misbehaviour::ObjectOfAnotherKind => create(run, &object("").replace("Thing", "Pod"))?,
+        Misbehaviour::ObjectOfAnotherVersion => create(run, &object("").replace("/v1", "/v2"))?,
+        Misbehaviour::ObjectInAnotherNamespace => {
+            create(run, &object(r#""name": "one", "namespace": "bank""#))?;
+        }
+        Misbehaviour::ObjectWithFinalizer => {
+            create(run, &object(r#""name": "one", "finalizers": ["hostile/forever"]"#))?;
+        }
+        Misbehaviour::ObjectWithOwner => {
+            create(run, &object(r#""name": "one", "ownerReferences": [{"uid": "theirs"}]"#))?;
+        }
+        Misbehaviour::ForgesProvenance => {
+            let trace = r#"{"seccomp.gadget.kinvolk.io/trace": "gadget/forged"}"#;
+            create(run, &object(&format!(r#""name": "one", "annotations": {trace}"#)))?;
+        }
+        Misbehaviour::ReadsSubresource => get(run, |kind| kind.plural = "things/status".into())?,
+        Misbehaviour::PathInName => {
+            run.kube().get(&things(), Some(NAMESPACE), "../../bank/things/one")?;
+        }
+        Misbehaviour::PathInVersion => get(run, |kind| kind.version = "v1/namespaces/bank".into())?,
+        Misbehaviour::PathInNamespace => {
+            run.kube().get(&things(), Some("shop/things/one?x="), "one")?;
+        }
+        Misbehaviour::HidesNamespace => {
+            run.kube().get(&Kind { namespaced: false, ..things() }, None, "one")?;
+        }
+        Misbehaviour::ListsAllNamespaces => {
+            run.kube().list(&things(), None, "")?;
+        }
+        Misbehaviour::ReadsAnotherNamespace => {
+            run.kube().get(&things(), Some("bank"), "one")?;
+        }
+        Misbehaviour::ReadsSecrets => get(run, |kind| kind.plural = "secrets".into())?,
+        Misbehaviour::EscapeInCall => {
+            run.kube().get(&things(), Some(NAMESPACE), "\x1b[2Jone")?;
+        }
+        Misbehaviour::HugeList => {
+            run.kube().list(&things(), Some(NAMESPACE), "size=huge")?;
+        }
+        Misbehaviour::HugeAnswer => {
+            run.kube().get(&things(), Some(NAMESPACE), "huge")?;
+        }
+        Misbehaviour::CallThatHangs => {
+            run.kube().get(&things(), Some(NAMESPACE), "hangs")?;
+        }
+        Misbehaviour::ReportsWhatItDidNotMake => {
+            run.kube().list(&things(), Some(NAMESPACE), "")?;
+            report(run, None)?;
+        }
+        Misbehaviour::ReportsTwice => {
+            create(run, &object(r#""name": "one""#))?;
+            report(run, None)?;
+            report(run, None)?;
+        }
+        Misbehaviour::EscapeInUsage => {
+            create(run, &object(r#""name": "one""#))?;
+            report(run, Some("\x1b[2J"))?;
+        }
+        Misbehaviour::FormatsUnknownObject => {
+            let head = ObjectHead {
+                api_version: "v1".into(),
+                kind: "Pod".into(),
+                namespace: Some(NAMESPACE.into()),
+                name: "one".into(),
+                attempt: 0,
+            };
+            let written = run.format_object(&policy(&["read"]), about, &head);
+            run.emit(&Document::new("text/plain", format!("{written:?}")), about)?;
+        }
+        other => panic!("{other:?} is for `describe`"),
+    }
+    Ok(())
+}
+
+/// The kind that the good calls are about, and the namespace of the run.
+const GROUP: &str = "test.gadgetd";
+const PLURAL: &str = "things";
+const NAMESPACE: &str = "shop";
+
+fn things() -> Kind {
+    Kind {
+        group: GROUP.into(),
+        version: "v1".into(),
+        plural: PLURAL.into(),
+        name: "Thing".into(),
+        namespaced: true,
+    }
+}
+
+fn object(metadata: &str) -> String {
+    format!(r#"{{"apiVersion": "{GROUP}/v1", "kind": "Thing", "metadata": {{{metadata}}}}}"#)
+}
+
+fn create(run: &mut Run<'_>, object: &str) -> Result<(), kube::Error> {
+    run.kube().create(&things(), Some(NAMESPACE), object).map(drop)
+}
+
+fn get(run: &mut Run<'_>, change: impl FnOnce(&mut Kind)) -> Result<(), kube::Error> {
+    let mut kind = things();
+    change(&mut kind);
+    run.kube().get(&kind, Some(NAMESPACE), "one").map(drop)
+}
+
+fn report(run: &mut Run<'_>, usage: Option<&str>) -> Result<(), gadget_sdk::output::Error> {
+    let (namespace, name, usage) = (Some(NAMESPACE.into()), "one".into(), usage.map(str::to_owned));
+    run.made(&MadeObject { kind: things(), namespace, name, usage }, &[])
 }
 
 fn policy(names: &[&str]) -> Policy {

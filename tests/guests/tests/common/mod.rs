@@ -1,6 +1,13 @@
 //! A host with tight limits, and runs on it.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
-use std::{path::PathBuf, sync::LazyLock, time::Duration};
+pub(crate) mod cluster;
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use gadgetd_core::{Abi, Capture, Completeness, Container, Machine, Phases, Syscall};
 use gadgetd_host::{
@@ -13,6 +20,8 @@ use tokio::sync::OnceCell;
 pub(crate) static HOST: LazyLock<Host> = LazyLock::new(|| {
     let limits = Limits {
         call: Duration::from_millis(300),
+        kube_call: Duration::from_millis(200),
+        kube_answer: 1 << 20,
         output: 1 << 20,
         log_lines: 50,
         log_bytes: 64 << 10,
@@ -53,7 +62,10 @@ pub(crate) fn captures() -> Vec<Capture> {
 
 pub(crate) async fn run(gadget: &Gadget, formatter: &Formatter) -> Result<Report, RunError> {
     let params = Params::resolve(gadget, formatter, [""; 0]).unwrap();
-    HOST.run(Run { gadget, formatter, params, captures: captures().into(), reason: Reason::OnDemand }).await
+    let (captures, reason) = (captures().into(), Reason::OnDemand);
+    let api = Arc::new(cluster::Memory::default());
+    let cluster = Some(cluster::granting(&api, vec![cluster::things(&cluster::ALL)]));
+    HOST.run(Run { gadget, formatter, params, captures, reason, target: None, cluster }).await
 }
 
 /// The built-in gadget and formatter.
