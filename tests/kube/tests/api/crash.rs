@@ -13,7 +13,7 @@ use gadgetd_kube_tests::{
 };
 use kube::{
     Api, ResourceExt as _,
-    api::{ApiResource, DynamicObject, ListParams},
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams},
 };
 use serde_json::{Value, json};
 
@@ -82,6 +82,8 @@ impl Round<'_> {
             () = heir => unreachable!("it waits for ever"),
         };
         let outcome = self.outcome(&trace, &status).await?;
+        // Every controller watches every Trace: those of hundreds of rounds would slow all of them down.
+        trace.api.delete(&trace.name, &DeleteParams::default()).await?;
         Ok((outcome, self.fuse.is_blown()))
     }
 
