@@ -515,3 +515,49 @@ fn operations_have_names_on_the_wire() {
         assert_eq!(serde_json::from_str::<Accepted>(json).unwrap(), accepted);
     }
 }
+
+/// `docs/operations.md` has a row for each refusal, found by the words before whatever differs from one to the next.
+#[test]
+fn every_refusal_is_explained() {
+    let manual = include_str!("../../../../docs/operations.md");
+    let word = String::new;
+    let refusals = [
+        Refusal::Operation { operation: word(), gadget: word() },
+        Refusal::Gadget { gadget: word(), known: vec![] },
+        Refusal::RunMode { mode: word(), gadget: word() },
+        Refusal::OutputMode { mode: word(), gadget: word(), supported: vec![] },
+        Refusal::MissingFilter,
+        Refusal::OtherNamespace { own: word(), asked: word(), system: word() },
+        Refusal::OtherOutputNamespace { own: word(), asked: word() },
+        Refusal::Output { output: word(), reason: NameError::TooLong },
+        Refusal::Parameter { name: "NAME", value: word(), must: "" },
+        Refusal::NotStarted,
+        Refusal::Container { container: word(), pod: word(), has: vec![] },
+        Refusal::Node { node: word() },
+    ];
+    for refusal in refusals {
+        let text = refusal.to_string();
+        let (before, after) = text.split_once("\"\"").unwrap_or((&text, ""));
+        // Of the rest, up to the next thing that differs.
+        let after = after.split('"').next().unwrap_or_default();
+        let after: String = after.chars().take_while(|c| !",:;".contains(*c)).collect();
+        let before = before.split_once(": ").map_or(before, |(first, _)| first);
+        let row = manual.lines().find(|line| line.starts_with(&format!("| {before}")) && line.contains(&after));
+        assert!(row.is_some(), "no row for: {text}");
+        // Whoever adds one has to come by here.
+        match refusal {
+            Refusal::Operation { .. }
+            | Refusal::Gadget { .. }
+            | Refusal::RunMode { .. }
+            | Refusal::OutputMode { .. }
+            | Refusal::MissingFilter
+            | Refusal::OtherNamespace { .. }
+            | Refusal::OtherOutputNamespace { .. }
+            | Refusal::Output { .. }
+            | Refusal::Parameter { .. }
+            | Refusal::NotStarted
+            | Refusal::Container { .. }
+            | Refusal::Node { .. } => {}
+        }
+    }
+}
