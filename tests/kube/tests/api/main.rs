@@ -1,6 +1,5 @@
-//! The API tier, in one program: its tests share an API server where they can.
+//! What a controller does, in one program: the tests share an API server where they can.
 
-mod crash;
 mod nodes;
 mod operations;
 mod outage;

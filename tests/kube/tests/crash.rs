@@ -2,7 +2,8 @@
 //!
 //! The whole life of a Trace is gone through again and again; in the n-th round the controller dies at the n-th
 //! point (before or after one request to the API server, the recorder or a sink) and another takes over. It ends with
-//! the round in which nothing is left to die at.
+//! the round in which nothing is left to die at. A program of its own: these tests keep an API server busy, and others that wait for
+//! one would wait for long.
 
 use std::collections::BTreeMap;
 
