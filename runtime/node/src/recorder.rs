@@ -123,7 +123,7 @@ impl<S: SyscallSource + AsFd + 'static> NodeRecorder<S> {
     /// Begins: goes on with what an earlier process recorded.
     ///
     /// `load` loads the kernel side. Where that is impossible the recorder works all the same, and each start of a recording
-    /// tries again and is refused with the reason.
+    /// tries again and is refused with the reason. What an earlier process recorded is tried again with each look.
     pub fn start<E: std::error::Error>(
         settings: RecorderSettings,
         mut load: impl FnMut() -> Result<Kernel<S>, E> + Send + 'static,

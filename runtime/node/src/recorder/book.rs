@@ -189,6 +189,7 @@ impl<S: SyscallSource> Book<S> {
 
     /// Loads the kernel side, and ties what it has to what is known.
     fn open(&mut self, now: Instant) {
+        self.awaits = None;
         let adopted = (self.load)().and_then(|kernel| {
             self.kernel = Ok(kernel);
             self.adopt(now).map_err(|error| chain(&error))
@@ -196,7 +197,9 @@ impl<S: SyscallSource> Book<S> {
         match adopted {
             Ok(()) => tracing::info!(sessions = self.sessions.len(), slots = self.slots.len(), "can record"),
             Err(text) => {
-                tracing::error!(reason = text, "this node cannot record");
+                if self.kernel.as_ref().err() != Some(&text) {
+                    tracing::error!(reason = text, "this node cannot record");
+                }
                 self.kernel = Err(text);
             }
         }
@@ -471,6 +474,10 @@ impl<S: SyscallSource> Book<S> {
                 tracing::warn!(error = chain(&error), "cannot stop waiting for new cgroups");
             }
             self.settle_all_or_say();
+        }
+        if self.kernel.is_err() && !self.sessions.is_empty() {
+            // What an earlier process began goes on in the kernel. The reason may pass, as when that process is still ending.
+            self.open(now);
         }
         if self.kernel.is_err() || (self.sessions.is_empty() && self.slots.is_empty()) {
             return;

@@ -777,6 +777,27 @@ fn a_kernel_that_cannot_record_says_why_each_time() {
 }
 
 #[test]
+fn what_could_not_be_taken_over_is_tried_again() {
+    let mut node = Node::new();
+    node.start(1, &by_name());
+    node.bundle("app", "app");
+    let app = node.begin("app");
+    node.events();
+    // Another process is still ending.
+    let in_use = || Err("in use".to_owned());
+    let kernel = std::mem::replace(&mut node.book.kernel, in_use());
+    let mut loads = vec![kernel, in_use()];
+    node.book.load = Box::new(move || loads.pop().unwrap());
+    node.look();
+    assert_eq!(node.book.status().kernel, in_use().map(|_: Kernel<Scripted>| ()));
+    assert!(matches!(node.book.recordings(&number(1)), Err(PartError::Unavailable(_))));
+    node.call(app, &[7]);
+    node.look();
+    assert_eq!(node.book.status().kernel, Ok(()));
+    assert_eq!(node.recorded(1), [row("app", false, true, &[7])]);
+}
+
+#[test]
 fn a_stop_that_failed_half_way_is_repeated() {
     let mut node = Node::new();
     node.start(1, &by_name());
