@@ -57,7 +57,7 @@ pub const STAGES: usize = 3;
 pub const PATH: usize = 512;
 
 /// Who a slot belongs to. Written by whoever opens the slot, before any cgroup is tied to it;
-/// afterwards only user space changes it, and only the flags.
+/// afterwards only user space changes it, and neither the cgroup nor the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Owner {
@@ -65,6 +65,8 @@ pub struct Owner {
     pub cgroup: u64,
     /// [`flag`] bits.
     pub flags: u64,
+    /// Cgroups below that were there before, and for which there was no room: user space counts them here.
+    pub lost_children: u64,
     /// The cgroup's path from the root of its hierarchy, ended by a zero. It is the only thing that tells who a
     /// cgroup was that is gone. A path that was too long is cut off, and has the length that fits.
     pub path: [u8; PATH],
@@ -72,7 +74,7 @@ pub struct Owner {
 
 impl Owner {
     /// Nobody.
-    pub const NONE: Self = Self { cgroup: 0, flags: 0, path: [0; PATH] };
+    pub const NONE: Self = Self { cgroup: 0, flags: 0, lost_children: 0, path: [0; PATH] };
 }
 
 /// Bits of [`Owner::flags`].
@@ -81,6 +83,8 @@ pub mod flag {
     pub const FROM_START: u64 = 1;
     /// Tasks that are moved in count as the application, not as a runtime that prepares it.
     pub const ENTRY_APPLICATION: u64 = 2;
+    /// User space is still tying the cgroups below to the slot. One that is found so was left by a process that was killed.
+    pub const TYING: u64 = 4;
 }
 
 /// What was recorded of one container. Only the kernel side writes it, except that user space

@@ -177,6 +177,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "GADGETD_STATE_DIR", value_name = "DIR", default_value = "/run/gadgetd")]
     pub state_dir: PathBuf,
 
+    /// Where to pin what is recorded, so that it goes on while this process is gone: a folder of its own on a bpf file system.
+    #[arg(long, env = "GADGETD_PIN_DIR", value_name = "DIR", default_value = "/sys/fs/bpf/gadgetd")]
+    pub pin_dir: PathBuf,
+
     /// How many containers can be recorded at once, with those that are about to start.
     #[arg(long, env = "GADGETD_SLOTS", value_name = "N", default_value_t = 8_192)]
     pub slots: u32,

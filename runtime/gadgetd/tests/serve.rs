@@ -25,7 +25,7 @@ use kube::{
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use support::{Running, TestCgroup, can_record, gadgetd, start};
+use support::{BpfFs, Running, TestCgroup, can_record, gadgetd, start};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -37,6 +37,8 @@ struct Node {
     namespace: String,
     /// What is a node's root elsewhere: state, cache, profiles, bundles.
     root: TempDir,
+    /// Where what is recorded outlives gadgetd.
+    pins: BpfFs,
     /// Below which the kubelet would make its pods' cgroups.
     top: TestCgroup,
     port: u16,
@@ -75,6 +77,7 @@ impl Node {
             name: names("node"),
             namespace: names("shop"),
             root: tempfile::tempdir()?,
+            pins: BpfFs::mount(),
             top: TestCgroup::make(&top),
             port: TcpListener::bind("127.0.0.1:0")?.local_addr()?.port(),
             _only: only,
@@ -96,6 +99,7 @@ impl Node {
         {
             command.arg(format!("--{flag}={}", self.path(folder).display()));
         }
+        command.arg(format!("--pin-dir={}", self.pins.path().join("gadgetd").display()));
         command.arg(format!("--listen=127.0.0.1:{}", self.port));
         command.env("NODE_NAME", &self.name).env("POD_NAMESPACE", SYSTEM);
         command.env("KUBECONFIG", self.cluster.server().kubeconfig(&User::new("gadgetd"))?);
@@ -209,8 +213,10 @@ impl Node {
             Ok(())
         })
         .await?;
-        let journal: Vec<_> = fs::read_dir(self.path("state"))?.collect();
-        ensure!(journal.is_empty(), "{journal:?}");
+        for folder in [self.path("state"), self.pins.path().join("gadgetd")] {
+            let left: Vec<_> = fs::read_dir(folder)?.collect();
+            ensure!(left.is_empty(), "{left:?}");
+        }
         Ok(())
     }
 }
@@ -338,6 +344,55 @@ async fn a_server_that_runs_is_recorded_until_it_is_stopped() -> Result<()> {
     let status = trace.operate("stop", &[]).await?;
     let names = names_in(status.output.as_ref())?;
     ensure!(names.iter().any(|name| name.starts_with("link")), "{names:?}");
+    trace.delete().await?;
+    node.clean().await?;
+    terminate(gadgetd);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_goes_on_while_gadgetd_is_killed() -> Result<()> {
+    let Some(node) = node().await? else { return Ok(()) };
+    let gadgetd = node.serve().await?;
+    let trace = node.trace();
+    let mut spec = node.spec("cart-0");
+    spec.parameters.insert("formatter".into(), "table".into());
+    trace.create(spec).await?;
+    trace.operate("start", &[]).await?;
+    let mut pod = node.pod("cart-0", &[], &["app", "job"]).await?;
+    let (id, cgroup) = node.container(&pod, "app")?;
+    let mut app = cgroup.start("while read command; do $command; done");
+    pod.tell("app", &id).await?;
+    app.line("mkdir /proc/none");
+    trace.wait("its calls", |_, s| s.progress.as_ref().is_some_and(|p| p.syscalls > 5)).await?;
+    gadgetd.signal(Signal::KILL);
+    gadgetd.finish().code(-9);
+
+    // Nobody runs: the one that is recorded makes a new call, and another one comes and goes.
+    app.line("ln /proc/self/none /none");
+    app.line("echo done");
+    app.stdout.until("done");
+    let (short, job) = node.container(&pod, "job")?;
+    let _ = job.start("exec rmdir /proc/none").child.wait()?;
+    node.remove(&short, job)?;
+    pod.tell("job", &short).await?;
+
+    let gadgetd = node.serve().await?;
+    documented(&trace, 1).await?;
+    app.line("sync -f /proc");
+    app.line("echo more");
+    app.stdout.until("more");
+    let status = trace.operate("stop", &[]).await?;
+    ensure!(status.outputs.len() == 2, "{status:?}");
+    for (name, calls) in [("app", vec!["mkdir", "link", "syncfs"]), ("job", vec!["rmdir"])] {
+        let output = status.outputs.iter().find(|output| output.container == name).context("a document")?;
+        let text = output.output.as_ref().context("a table")?;
+        ensure!(output.complete && output.warning.is_none(), "{output:?}");
+        ensure!(text.contains("recorded from its first process on; nothing was lost"), "{text}");
+        for call in calls {
+            ensure!(text.lines().any(|line| line.starts_with(call)), "no {call} in {text}");
+        }
+    }
     trace.delete().await?;
     node.clean().await?;
     terminate(gadgetd);

@@ -4,7 +4,7 @@ use aya::{maps::MapError, programs::ProgramError};
 use gadgetd_core::CgroupId;
 use thiserror::Error;
 
-use crate::btf::BtfError;
+use crate::{btf::BtfError, pins::PinsError};
 
 /// Why the tracer could not be loaded.
 #[derive(Debug, Error)]
@@ -71,6 +71,12 @@ pub enum LoadError {
         /// What the kernel said.
         source: Box<ProgramError>,
     },
+    /// What is recorded could not outlive the process, or what an earlier one left cannot be taken over.
+    #[error(transparent)]
+    Pins(#[from] PinsError),
+    /// What an earlier process left unfinished cannot be brought to an end.
+    #[error("cannot go on with what an earlier gadgetd recorded")]
+    Adoption(#[source] TracerError),
     /// The eBPF object that gadgetd was built with is not what it should be.
     #[error("the embedded eBPF object is faulty; this is a fault in gadgetd's build")]
     Object(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -90,11 +96,14 @@ pub enum TracerError {
         /// Its name.
         name: &'static str,
         /// What the kernel said.
-        source: Box<ProgramError>,
+        source: io::Error,
     },
+    /// What is recorded could not outlive the process.
+    #[error(transparent)]
+    Pins(#[from] PinsError),
     /// A program that user space runs did not run.
     #[error("cannot tell the kernel side that the recorded cgroups have changed")]
-    Notify(#[source] Box<ProgramError>),
+    Notify(#[source] io::Error),
     /// Access to a map failed.
     #[error("cannot access the kernel side's map {name}")]
     Map {

@@ -2,7 +2,8 @@
 //!
 //! [`Tracer`] is the kernel's side of [`SyscallSource`](gadgetd_core::SyscallSource). Loading it needs root (or `CAP_BPF`, `CAP_PERFMON` and
 //! `CAP_SYS_ADMIN`'s successors), a kernel with BTF, and a cgroup v2 hierarchy; [`LoadError`] says which is missing.
-//! While nothing is enrolled nothing is attached, and the machine runs as if there were no tracer.
+//! While nothing is enrolled nothing is attached, and the machine runs as if there were no tracer. With [a
+//! folder to pin](TracerOptions::pin) things in, what is recorded outlives the process, and the next one goes on with it.
 //!
 //! ```no_run
 //! use gadgetd_core::{CgroupId, Entry, Machine, SyscallSource};
@@ -19,11 +20,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod bpf;
 mod btf;
 mod error;
 mod kernel;
 mod object;
+mod pins;
 mod tracer;
 
 pub use error::{LoadError, TracerError};
+pub use pins::PinsError;
 pub use tracer::{Tracer, TracerOptions};

@@ -2,23 +2,24 @@
 #![allow(unsafe_code, reason = "plain data crosses to and from the kernel as bytes")]
 
 use std::{
+    error::Error as _,
     fs,
     io::{self, BufRead, BufReader},
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     thread,
 };
 
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader, Pod, include_bytes_aligned,
-    maps::{Array, HashMap, MapData, MapError, Queue, RingBuf},
-    programs::{
-        BtfTracePoint, ProgramError, RawTracePoint, RawTracePointRunOptions, TestRun,
-        tp_btf::BtfTracePointLinkId,
-    },
+    maps::{Array, HashMap, Map, MapData, MapError, Queue, RingBuf},
+    programs::{BtfTracePoint, ProgramError, ProgramFd, RawTracePoint},
 };
 use gadgetd_ebpf_common::{Event, Kernel, Losses, Owner, Slot};
 
-use crate::{LoadError, TracerError, kernel};
+use crate::{LoadError, TracerError, bpf, kernel, pins::Pins};
+
+/// The eBPF object file.
+pub(crate) static FILE: &[u8] = include_bytes_aligned!(env!("EBPF_OBJECT"));
 
 /// Programs and the tracepoints they belong to, in the order in which they are attached: the one that uses what the
 /// others keep up to date comes last.
@@ -46,6 +47,22 @@ pub(crate) const TRACEPOINTS: [&str; PROGRAMS.len()] = {
 /// A program that is only ever run by user space: it makes the others forget what they have looked up.
 const INVALIDATE: &str = "invalidate";
 
+/// The maps that user space uses. The programs have more of their own.
+const MAPS: [&str; 7] = ["CGROUPS", "SLOTS", "OWNERS", "FREE", "LOSSES", "ENROL_NEW", "EVENTS"];
+
+/// What a map, a program and a program's link are called where they are pinned.
+fn map_pin(name: &str) -> String {
+    format!("map-{name}")
+}
+
+fn program_pin(name: &str) -> String {
+    format!("program-{name}")
+}
+
+fn link_pin(name: &str) -> String {
+    format!("link-{name}")
+}
+
 /// A type of the shared layouts, as the value of a map or a global.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -62,8 +79,15 @@ unsafe impl Pod for Shared<Slot> {}
 
 /// The loaded object.
 pub(crate) struct Object {
-    programs: Ebpf,
-    links: Vec<(&'static str, BtfTracePointLinkId)>,
+    /// In the order of [`PROGRAMS`].
+    programs: Vec<OwnedFd>,
+    invalidate: OwnedFd,
+    /// While it is attached, in the order of [`PROGRAMS`].
+    links: Vec<OwnedFd>,
+    /// What is to be pinned, beside programs and links.
+    maps: Vec<(&'static str, OwnedFd)>,
+    /// Where it is pinned while it is attached, if it is to outlive the process.
+    pins: Option<Pins>,
     pub(crate) cgroups: HashMap<MapData, u64, u32>,
     pub(crate) slots: Array<MapData, Shared<Slot>>,
     pub(crate) owners: Array<MapData, Shared<Owner>>,
@@ -75,7 +99,7 @@ pub(crate) struct Object {
 
 impl Object {
     /// Loads programs and maps; attaches nothing.
-    pub(crate) fn load(slots: u32) -> Result<Self, LoadError> {
+    pub(crate) fn load(slots: u32, pins: Option<Pins>) -> Result<Self, LoadError> {
         // Reading the kernel's BTF takes most of the time, and aya reads it twice.
         let btf = thread::spawn(Btf::from_sys_fs);
         let kernel = Shared(kernel::inspect()?);
@@ -92,30 +116,74 @@ impl Object {
             .map_max_entries("EVENTS", events)
             // Storage of tasks: user space has no use for it.
             .allow_unsupported_maps()
-            .load(include_bytes_aligned!(env!("EBPF_OBJECT")))
+            .load(FILE)
             .map_err(|error| load_error(error, slots, cgroups, events))?;
 
         let btf = btf.join().map_err(|_| faulty("reading the kernel's BTF panicked"))?.map_err(faulty)?;
+        let mut programs = Vec::new();
         for (name, tracepoint) in PROGRAMS {
             let program = btf_tracepoint(&mut ebpf, name).map_err(faulty)?;
             program.load(tracepoint, &btf).map_err(|error| program_error(name, error))?;
+            programs.push(owned(program.fd()).map_err(faulty)?);
         }
-        raw_tracepoint(&mut ebpf, INVALIDATE)
-            .map_err(faulty)?
-            .load()
-            .map_err(|error| program_error(INVALIDATE, error))?;
+        let program = raw_tracepoint(&mut ebpf, INVALIDATE).map_err(faulty)?;
+        program.load().map_err(|error| program_error(INVALIDATE, error))?;
+        let invalidate = owned(program.fd()).map_err(faulty)?;
 
-        let mut map = |name: &str| ebpf.take_map(name).ok_or_else(|| faulty(format!("it has no map {name}")));
+        Self::assemble(programs, invalidate, Vec::new(), pins, |name| match ebpf.take_map(name) {
+            Some(Map::Array(map) | Map::HashMap(map) | Map::Queue(map) | Map::RingBuf(map)) => Ok(map),
+            Some(_) => Err(faulty(format!("its map {name} is of another type"))),
+            None => Err(faulty(format!("it has no map {name}"))),
+        })
+    }
+
+    /// Takes over what is pinned: it is attached.
+    pub(crate) fn adopt(pins: Pins) -> Result<Self, LoadError> {
+        let get = |name: &str| pins.get(name);
+        let programs = PROGRAMS.iter().map(|(name, _)| get(&program_pin(name))).collect::<Result<_, _>>()?;
+        let links = PROGRAMS.iter().map(|(name, _)| get(&link_pin(name))).collect::<Result<_, _>>()?;
+        let invalidate = get(&program_pin(INVALIDATE))?;
+        let mut maps = Vec::new();
+        for name in MAPS {
+            let pin = map_pin(name);
+            let map = MapData::from_fd(get(&pin)?).map_err(|error| pins.unreadable(&pin, error))?;
+            maps.push((name, map));
+        }
+        Self::assemble(programs, invalidate, links, Some(pins), |name| {
+            let index = maps.iter().position(|(pinned, _)| *pinned == name);
+            index
+                .map(|index| maps.swap_remove(index).1)
+                .ok_or_else(|| faulty(format!("it has no map {name}")))
+        })
+    }
+
+    fn assemble(
+        programs: Vec<OwnedFd>,
+        invalidate: OwnedFd,
+        links: Vec<OwnedFd>,
+        pins: Option<Pins>,
+        mut take: impl FnMut(&'static str) -> Result<MapData, LoadError>,
+    ) -> Result<Self, LoadError> {
+        let mut maps = Vec::new();
+        let mut map = |name| {
+            let map = take(name)?;
+            maps.push((name, map.fd().as_fd().try_clone_to_owned().map_err(faulty)?));
+            Map::from_map_data(map).map_err(faulty)
+        };
+        let [cgroups, slots, owners, free, losses, enrol_new, events] = MAPS;
         Ok(Self {
-            cgroups: map("CGROUPS")?.try_into().map_err(faulty)?,
-            slots: map("SLOTS")?.try_into().map_err(faulty)?,
-            owners: map("OWNERS")?.try_into().map_err(faulty)?,
-            free: map("FREE")?.try_into().map_err(faulty)?,
-            losses: map("LOSSES")?.try_into().map_err(faulty)?,
-            enrol_new: map("ENROL_NEW")?.try_into().map_err(faulty)?,
-            events: map("EVENTS")?.try_into().map_err(faulty)?,
-            programs: ebpf,
-            links: Vec::new(),
+            cgroups: map(cgroups)?.try_into().map_err(faulty)?,
+            slots: map(slots)?.try_into().map_err(faulty)?,
+            owners: map(owners)?.try_into().map_err(faulty)?,
+            free: map(free)?.try_into().map_err(faulty)?,
+            losses: map(losses)?.try_into().map_err(faulty)?,
+            enrol_new: map(enrol_new)?.try_into().map_err(faulty)?,
+            events: map(events)?.try_into().map_err(faulty)?,
+            programs,
+            invalidate,
+            links,
+            maps,
+            pins,
         })
     }
 
@@ -123,42 +191,52 @@ impl Object {
         !self.links.is_empty()
     }
 
-    /// Attaches every program. If one can't be, none is.
+    /// Attaches every program, and pins everything if it is to outlive the process. If that fails, none is attached.
     pub(crate) fn attach(&mut self) -> Result<(), TracerError> {
-        for (name, _) in PROGRAMS {
+        let attached = self.attach_all().and_then(|()| self.pin());
+        if attached.is_err() {
+            self.detach();
+        }
+        attached
+    }
+
+    fn attach_all(&mut self) -> Result<(), TracerError> {
+        for ((name, _), program) in PROGRAMS.into_iter().zip(&self.programs) {
             if name == "sys_enter" {
                 // What it looked up when it was last attached may have changed since.
                 self.invalidate()?;
             }
-            let attached = btf_tracepoint(&mut self.programs, name).and_then(BtfTracePoint::attach);
-            match attached {
-                Ok(link) => self.links.push((name, link)),
-                Err(error) => {
-                    self.detach();
-                    return Err(TracerError::Attach { name, source: error.into() });
-                }
-            }
+            let link = bpf::attach(program.as_fd()).map_err(|source| TracerError::Attach { name, source })?;
+            self.links.push(link);
         }
         Ok(())
+    }
+
+    fn pin(&self) -> Result<(), TracerError> {
+        let Some(pins) = &self.pins else { return Ok(()) };
+        let names = || PROGRAMS.iter().map(|(name, _)| *name);
+        let maps = self.maps.iter().map(|(name, map)| (map_pin(name), map.as_fd()));
+        let programs = names().map(program_pin).zip(self.programs.iter().map(AsFd::as_fd));
+        let invalidate = [(program_pin(INVALIDATE), self.invalidate.as_fd())];
+        let links = names().map(link_pin).zip(self.links.iter().map(AsFd::as_fd));
+        Ok(pins.keep(maps.chain(programs).chain(invalidate).chain(links))?)
     }
 
     /// Detaches every program.
     pub(crate) fn detach(&mut self) {
+        let forgotten = self.pins.as_ref().map_or(Ok(()), Pins::forget);
+        if let Err(error) = forgotten {
+            tracing::error!(%error, source = ?error.source(), "programs stay attached to the kernel");
+        }
         // The one that costs something goes first.
-        while let Some((name, link)) = self.links.pop() {
-            let detached = btf_tracepoint(&mut self.programs, name).and_then(|program| program.detach(link));
-            if let Err(error) = detached {
-                tracing::error!(program = name, %error, "cannot detach a program from the kernel");
-            }
+        while let Some(link) = self.links.pop() {
+            drop(link);
         }
     }
 
     /// Makes the programs forget which task belongs to which slot.
-    pub(crate) fn invalidate(&mut self) -> Result<(), TracerError> {
-        raw_tracepoint(&mut self.programs, INVALIDATE)
-            .and_then(|program| program.test_run(RawTracePointRunOptions::new()))
-            .map_err(|error| TracerError::Notify(error.into()))?;
-        Ok(())
+    pub(crate) fn invalidate(&self) -> Result<(), TracerError> {
+        bpf::run(self.invalidate.as_fd()).map_err(TracerError::Notify)
     }
 
     /// What the kernel side has told since the last call.
@@ -175,20 +253,14 @@ impl Object {
 
     /// Events that the kernel did not hand to a program because it was running already on that CPU.
     pub(crate) fn missed(&self) -> Result<u64, TracerError> {
-        let mut missed = 0;
-        for (name, _) in PROGRAMS {
-            let program = self.programs.program(name).and_then(|program| program.fd().ok());
-            if let Some(fd) = program {
-                missed += recursion_misses(fd.as_fd()).map_err(TracerError::Missed)?;
-            }
-        }
-        Ok(missed)
+        let missed = self.programs.iter().map(|program| recursion_misses(program.as_fd()));
+        missed.sum::<io::Result<_>>().map_err(TracerError::Missed)
     }
 }
 
 /// The kernel tells about a program in the description of its file; before 5.12 it did not count misses.
-fn recursion_misses(program: impl AsFd) -> io::Result<u64> {
-    let info = fs::File::open(format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd()))?;
+fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
+    let info = fs::File::open(format!("/proc/self/fdinfo/{}", program.as_raw_fd()))?;
     for line in BufReader::new(info).lines() {
         if let Some(count) = line?.strip_prefix("recursion_misses:") {
             return count.trim().parse().map_err(io::Error::other);
@@ -203,6 +275,11 @@ fn btf_tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTrace
 
 fn raw_tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut RawTracePoint, ProgramError> {
     ebpf.program_mut(name).ok_or(ProgramError::UnexpectedProgramType)?.try_into()
+}
+
+/// A program's descriptor, of our own.
+fn owned(program: Result<&ProgramFd, ProgramError>) -> Result<OwnedFd, ProgramError> {
+    Ok(program?.as_fd().try_clone_to_owned()?)
 }
 
 fn faulty(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> LoadError {

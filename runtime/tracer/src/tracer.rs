@@ -1,7 +1,8 @@
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::CStr,
     os::fd::{AsFd, BorrowedFd},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -19,15 +20,20 @@ use rustix::{
 
 use crate::{
     LoadError, TracerError, kernel,
-    object::{Object, Shared},
+    object::{FILE, Object, Shared},
+    pins::Pins,
 };
 
 /// How to load the tracer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TracerOptions {
     /// How many containers can be recorded at once, 1 to [`TracerOptions::MAX_SLOTS`]. Each takes about 2 KiB of kernel
     /// memory, all of it taken when the tracer is loaded.
     pub slots: u32,
+    /// A folder on a bpf file system in which to pin everything while something is recorded. The recording then goes on
+    /// when the process is gone, and who next loads a tracer with the same folder goes on with it. `None`: a
+    /// recording ends with its process.
+    pub pin: Option<PathBuf>,
 }
 
 impl TracerOptions {
@@ -37,25 +43,29 @@ impl TracerOptions {
 
 impl Default for TracerOptions {
     fn default() -> Self {
-        Self { slots: 8_192 }
+        Self { slots: 8_192, pin: None }
     }
 }
 
-/// The eBPF program, loaded. Dropping it takes the program out of the kernel.
+/// The eBPF program, loaded. Dropping it takes the program out of the kernel, unless something is recorded and
+/// [pinned](TracerOptions::pin).
 pub struct Tracer {
     object: Object,
     hierarchy: Hierarchy,
     slots: u32,
     /// Slots that were taken from their cgroups, while programs may still be writing to them.
     retired: Vec<u32>,
-    /// Cgroups below an enrolled one that were there before, and could not be tied to it.
-    lost_children: BTreeMap<CgroupId, u64>,
-    /// Lost events that were told of.
-    lost_events: u64,
+    /// Lost events that were told of; `None` before anything was told of what was taken over.
+    lost_events: Option<u64>,
 }
 
 impl Tracer {
     /// Loads the eBPF program. Nothing is attached until something is enrolled.
+    ///
+    /// If something is recorded that an earlier process [pinned](TracerOptions::pin), goes on with that: what was enrolled
+    /// is, with all that was recorded meanwhile, and the first of [`events`](SyscallSource::events) is
+    /// [`CgroupEvent::Missed`]. What was pinned by another version of the program, or one with another number of slots, is
+    /// removed.
     pub fn load(options: &TracerOptions) -> Result<Self, LoadError> {
         let slots = options.slots;
         if !(1..=TracerOptions::MAX_SLOTS).contains(&slots) {
@@ -66,18 +76,95 @@ impl Tracer {
         // Before 5.11 the memory of maps counts as locked memory. Not allowed to raise the limit: then maybe it
         // is not needed either, and if it is, the error names the map.
         let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
-        let mut object = Object::load(slots)?;
+        let pins = options.pin.as_deref().map(|folder| Pins::claim(folder, slots, FILE)).transpose()?;
+        match pins {
+            Some(pins) if pins.hold_a_recording() => Self::adopt(pins, hierarchy, slots),
+            pins => Self::begin(pins, hierarchy, slots),
+        }
+    }
+
+    fn begin(pins: Option<Pins>, hierarchy: Hierarchy, slots: u32) -> Result<Self, LoadError> {
+        let mut object = Object::load(slots, pins)?;
         for index in 0..slots {
             object.free.push(index, 0).map_err(|error| LoadError::Object(error.into()))?;
         }
-        Ok(Self {
-            object,
-            hierarchy,
-            slots,
-            retired: Vec::new(),
-            lost_children: BTreeMap::new(),
-            lost_events: 0,
-        })
+        Ok(Self { object, hierarchy, slots, retired: Vec::new(), lost_events: Some(0) })
+    }
+
+    fn adopt(pins: Pins, hierarchy: Hierarchy, slots: u32) -> Result<Self, LoadError> {
+        tracing::info!(folder = %pins.current().display(), "goes on with what an earlier process recorded");
+        let object = Object::adopt(pins)?;
+        let mut this = Self { object, hierarchy, slots, retired: Vec::new(), lost_events: None };
+        this.mend().map_err(LoadError::Adoption)?;
+        Ok(this)
+    }
+
+    /// Ends what an earlier process was in the middle of when it was killed: giving a slot back, or opening one.
+    fn mend(&mut self) -> Result<(), TracerError> {
+        // Cgroups of slots whose owner was taken away.
+        let mut left = Vec::new();
+        for entry in &self.object.cgroups {
+            let (id, index) = entry.map_err(map("CGROUPS"))?;
+            let owner = self.object.owners.get(&index, 0).map_err(map("OWNERS"))?.0;
+            if self.slot_of(CgroupId(owner.cgroup))?.is_none_or(|(slot, _)| slot != index) {
+                left.push(id);
+            }
+        }
+        for id in &left {
+            found(self.object.cgroups.remove(id).map(Some)).map_err(map("CGROUPS"))?;
+        }
+        if !left.is_empty() {
+            self.object.invalidate()?;
+        }
+
+        // Slots that nobody owns and that are not free either. The kernel side goes on taking free ones (and gives back one
+        // that it has no use for), so who is missing in the first look gets another.
+        let mut missing: BTreeSet<_> = (0..self.slots).collect();
+        for _ in 0..2 {
+            for index in self.free()? {
+                missing.remove(&index);
+            }
+            wait()?;
+            for entry in &self.object.cgroups {
+                missing.remove(&entry.map_err(map("CGROUPS"))?.1);
+            }
+            if missing.is_empty() {
+                break;
+            }
+        }
+        self.retired.extend(missing);
+        self.reclaim()?;
+
+        for enrolled in self.enrolled()? {
+            let (index, owner) = self.owned(enrolled.cgroup)?;
+            // A cgroup that is gone has none below it.
+            let tree = if owner.flags & flag::TYING == 0 { Vec::new() } else { self.hierarchy.tree("/") };
+            let Some((path, _)) = tree.into_iter().find(|(_, id)| *id == enrolled.cgroup) else { continue };
+            let above = path.rsplit_once('/').map(|(above, _)| if above.is_empty() { "/" } else { above });
+            let above = above.and_then(|above| self.hierarchy.id(above).ok().flatten());
+            let before = above.map(|above| self.slot_of(above)).transpose()?.flatten();
+            self.tie(enrolled.cgroup, &path, index, before.map(|(index, _)| index))?;
+            self.change(index, |owner| owner.flags &= !flag::TYING)?;
+        }
+        self.detach_if_idle()
+    }
+
+    /// The slots that are free. Each is taken and put back: there is no other way to look at them.
+    fn free(&mut self) -> Result<BTreeSet<u32>, TracerError> {
+        let mut free = BTreeSet::new();
+        for _ in 0..self.slots {
+            let index = match self.object.free.pop(0) {
+                Ok(index) => index,
+                Err(MapError::ElementNotFound) => break,
+                Err(error) => return Err(map("FREE")(error)),
+            };
+            self.object.free.push(index, 0).map_err(map("FREE"))?;
+            // They are in a row: the first one comes again when all have been seen.
+            if !free.insert(index) {
+                break;
+            }
+        }
+        Ok(free)
     }
 
     /// Whether the program is attached to the kernel: while something is enrolled, or new cgroups are to be.
@@ -118,14 +205,23 @@ impl Tracer {
         // The slot of a cgroup above, which this one and those below it record into so far.
         let before = self.slot_of(cgroup)?.map(|(index, _)| index);
         let index = self.take_slot()?;
-        let owner = Owner { cgroup: cgroup.0, flags, path: kept(path) };
+        let flags = flags | flag::TYING;
+        let owner = Owner { cgroup: cgroup.0, flags, path: kept(path), ..Owner::NONE };
         self.object.owners.set(index, Shared(owner), 0).map_err(map("OWNERS"))?;
         if let Err(error) = self.object.cgroups.insert(cgroup.0, index, 0) {
             self.give_back(index)?;
             return Err(map("CGROUPS")(error));
         }
         self.object.invalidate()?;
-        self.tie(cgroup, path, index, before)
+        self.tie(cgroup, path, index, before)?;
+        self.change(index, |owner| owner.flags &= !flag::TYING)
+    }
+
+    /// Changes what only user space changes of a slot in use.
+    fn change(&mut self, index: u32, change: impl FnOnce(&mut Owner)) -> Result<(), TracerError> {
+        let mut owner = self.object.owners.get(&index, 0).map_err(map("OWNERS"))?.0;
+        change(&mut owner);
+        self.object.owners.set(index, Shared(owner), 0).map_err(map("OWNERS"))
     }
 
     /// Ties the cgroups below one to its slot. What is made from now on the kernel side ties itself; the last look finds
@@ -141,7 +237,7 @@ impl Tracer {
                 if self.object.cgroups.insert(cgroup.0, index, 0).is_ok() {
                     tied = true;
                 } else {
-                    *self.lost_children.entry(top).or_default() += 1;
+                    self.change(index, |owner| owner.lost_children += 1)?;
                 }
             }
             if !tied {
@@ -152,17 +248,16 @@ impl Tracer {
     }
 
     /// Takes a slot's cgroups away from it.
-    fn close(&mut self, index: u32) -> Result<(), TracerError> {
-        loop {
-            // A child cgroup that is being made at this moment may be tied once more.
-            let tied: Vec<u64> =
-                self.object.cgroups.iter().flatten().filter(|(_, i)| *i == index).map(|(id, _)| id).collect();
-            if tied.is_empty() {
-                break;
-            }
+    fn close(&mut self, index: u32, owner: CgroupId) -> Result<(), TracerError> {
+        // The owner first: a slot without one is known for one that is being given back.
+        let mut tied = vec![owner.0];
+        while !tied.is_empty() {
             for id in tied {
                 found(self.object.cgroups.remove(&id).map(Some)).map_err(map("CGROUPS"))?;
             }
+            // A child cgroup that is being made at this moment may be tied once more.
+            tied =
+                self.object.cgroups.iter().flatten().filter(|(_, i)| *i == index).map(|(id, _)| id).collect();
         }
         self.object.invalidate()?;
         self.retired.push(index);
@@ -172,9 +267,7 @@ impl Tracer {
 
     /// Waits until no program can be using a retired slot, and makes them all free.
     fn reclaim(&mut self) -> Result<(), TracerError> {
-        // Programs can't be preempted, so when every CPU has been through the scheduler, all that began before
-        // a slot was retired have ended.
-        membarrier(MembarrierCommand::Global).map_err(|error| TracerError::Wait(error.into()))?;
+        wait()?;
         while let Some(index) = self.retired.pop() {
             self.object.slots.set(index, Shared(Slot::EMPTY), 0).map_err(map("SLOTS"))?;
             self.give_back(index)?;
@@ -199,9 +292,9 @@ impl Tracer {
         self.object.free.push(index, 0).map_err(map("FREE"))
     }
 
-    fn losses(&self, cgroup: CgroupId, slot: &Slot) -> Result<Vec<Loss>, TracerError> {
+    fn losses(&self, owner: &Owner, slot: &Slot) -> Result<Vec<Loss>, TracerError> {
         let common = self.object.losses.get(&0, 0).map_err(map("LOSSES"))?.0;
-        let children = slot.lost_children + self.lost_children.get(&cgroup).copied().unwrap_or_default();
+        let children = slot.lost_children + owner.lost_children;
         let all = [
             (slot.unknown_numbers, Loss::UnknownNumbers as fn(u64) -> Loss),
             (slot.foreign_runtime, Loss::ForeignRuntimeCalls),
@@ -230,9 +323,10 @@ impl SyscallSource for Tracer {
             Entry::Application => flag::ENTRY_APPLICATION,
         };
         match self.owned(cgroup) {
-            Ok((index, mut owner)) => {
-                owner.flags = owner.flags & !flag::ENTRY_APPLICATION | application;
-                return self.object.owners.set(index, Shared(owner), 0).map_err(map("OWNERS"));
+            Ok((index, _)) => {
+                let set =
+                    |owner: &mut Owner| owner.flags = owner.flags & !flag::ENTRY_APPLICATION | application;
+                return self.change(index, set);
             }
             Err(TracerError::NotEnrolled(_)) => {}
             Err(error) => return Err(error),
@@ -281,8 +375,8 @@ impl SyscallSource for Tracer {
             .collect();
         // Last: what is lost while the buffer is being emptied is counted by now.
         let lost = self.object.losses.get(&0, 0).map_err(map("LOSSES"))?.0.events;
-        if lost != self.lost_events {
-            self.lost_events = lost;
+        if self.lost_events != Some(lost) {
+            self.lost_events = Some(lost);
             events.push(CgroupEvent::Missed);
         }
         Ok(events)
@@ -294,7 +388,7 @@ impl SyscallSource for Tracer {
         Ok(Recorded {
             syscalls: syscalls(&slot),
             completeness: Completeness {
-                losses: self.losses(cgroup, &slot)?,
+                losses: self.losses(&owner, &slot)?,
                 from_start: owner.flags & flag::FROM_START != 0,
             },
             since_new: since(slot.last_new),
@@ -303,8 +397,7 @@ impl SyscallSource for Tracer {
 
     fn release(&mut self, cgroup: CgroupId) -> Result<(), TracerError> {
         let (index, _) = self.owned(cgroup)?;
-        self.close(index)?;
-        self.lost_children.remove(&cgroup);
+        self.close(index, cgroup)?;
         self.detach_if_idle()
     }
 }
@@ -356,6 +449,11 @@ fn path(owner: &Owner) -> Option<String> {
 fn since(instant: u64) -> Option<Duration> {
     let now = Duration::try_from(clock_gettime(ClockId::Monotonic)).ok()?;
     (instant != 0).then(|| now.saturating_sub(Duration::from_nanos(instant)))
+}
+
+/// Waits until every program that runs now has ended: programs can't be preempted, so each CPU has to go through the scheduler.
+fn wait() -> Result<(), TracerError> {
+    membarrier(MembarrierCommand::Global).map(drop).map_err(|error| TracerError::Wait(error.into()))
 }
 
 /// An element that is not there is no error.

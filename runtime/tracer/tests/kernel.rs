@@ -7,7 +7,7 @@ use std::{fs, os::unix::fs::MetadataExt, process::Command};
 
 use gadgetd_core::{Abi, CgroupEvent, CgroupId, Entry, Loss, Machine, SyscallSource};
 use gadgetd_tracer::{Tracer, TracerError};
-use support::{Cgroup, Child, Loader, application, call, load, runtime, set};
+use support::{Cgroup, Child, Loader, application, call, load, options, runtime, set};
 
 #[test]
 fn everything_from_the_first_call_to_the_last_is_recorded() {
@@ -647,7 +647,7 @@ fn vfork_and_a_signal_handler_are_followed() {
 #[test]
 fn faulty_options_are_refused() {
     for slots in [0, u32::MAX] {
-        let error = Tracer::load(&gadgetd_tracer::TracerOptions { slots }).err().expect("refused");
+        let error = Tracer::load(&options(slots)).err().expect("refused");
         assert!(error.to_string().contains(&slots.to_string()), "{error}");
     }
 }
@@ -657,7 +657,7 @@ fn without_rights_the_missing_ones_are_named() {
     let Some(only) = load(1) else { return };
     Child::plain(|| {
         support::drop_rights();
-        let error = Tracer::load(&gadgetd_tracer::TracerOptions { slots: 1 }).err().map(|e| e.to_string());
+        let error = Tracer::load(&options(1)).err().map(|e| e.to_string());
         if !error.is_some_and(|e| e.contains("CAP_BPF") && e.contains("CAP_PERFMON")) {
             support::exit(1);
         }

@@ -118,7 +118,7 @@ impl Target {
     fn tracer_options(&self) -> TracerOptions {
         match self {
             Self::Cgroup(_) => TracerOptions::default(),
-            Self::Command(_) | Self::Process(_) => TracerOptions { slots: 1 },
+            Self::Command(_) | Self::Process(_) => TracerOptions { slots: 1, ..TracerOptions::default() },
         }
     }
 

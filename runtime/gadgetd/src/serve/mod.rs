@@ -117,7 +117,7 @@ fn recorder_settings(args: &ServeArgs) -> RecorderSettings {
 }
 
 fn loader(args: &ServeArgs) -> impl FnMut() -> Result<Kernel<Tracer>, LoadError> + Send + 'static {
-    let options = TracerOptions { slots: args.slots };
+    let options = TracerOptions { slots: args.slots, pin: Some(args.pin_dir.clone()) };
     move || Ok(Kernel { source: Tracer::load(&options)?, hierarchy: Hierarchy::find()? })
 }
 

@@ -247,6 +247,28 @@ impl Drop for TestCgroup {
     }
 }
 
+/// A bpf file system of a test's own. With it everything goes that is pinned there.
+pub struct BpfFs(tempfile::TempDir);
+
+impl BpfFs {
+    pub fn mount() -> Self {
+        let this = Self(tempfile::tempdir().expect("a folder"));
+        let mounted = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(this.0.path()).status();
+        assert!(mounted.expect("mount is installed").success());
+        this
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for BpfFs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
 /// The first line of a file, as soon as there is one in it.
 pub fn first_line(source: impl Read) -> String {
     let mut line = String::new();

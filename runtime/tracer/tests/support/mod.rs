@@ -1,4 +1,5 @@
 //! Cgroups, and children that make exactly the calls they are told to.
+#![allow(dead_code, reason = "each test program uses a part of it, as a module of its own")]
 
 use std::{
     collections::BTreeSet,
@@ -80,8 +81,6 @@ fn cgroup_of(event: CgroupEvent) -> Option<CgroupId> {
 
 /// A tracer, or the reason why there is none, loudly.
 pub(crate) fn load(slots: u32) -> Option<Exclusive> {
-    static ONLY: Mutex<()> = Mutex::new(());
-    let only = ONLY.lock().unwrap_or_else(PoisonError::into_inner);
     // SAFETY: no preconditions.
     if unsafe { libc::geteuid() } != 0 {
         let why = "SKIPPED: recording needs root; run `sudo -E cargo test --release -p gadgetd-tracer`";
@@ -89,8 +88,19 @@ pub(crate) fn load(slots: u32) -> Option<Exclusive> {
         eprintln!("{why}");
         return None;
     }
-    let tracer = Tracer::load(&TracerOptions { slots }).unwrap_or_else(|error| panic!("{error}: {error:?}"));
-    Some(Exclusive { tracer, _only: only })
+    Some(load_with(&options(slots)))
+}
+
+pub(crate) fn load_with(options: &TracerOptions) -> Exclusive {
+    static ONLY: Mutex<()> = Mutex::new(());
+    let only = ONLY.lock().unwrap_or_else(PoisonError::into_inner);
+    let tracer = Tracer::load(options).unwrap_or_else(|error| panic!("{error}: {error:?}"));
+    Exclusive { tracer, _only: only }
+}
+
+/// So many slots, which go with the process.
+pub(crate) fn options(slots: u32) -> TracerOptions {
+    TracerOptions { slots, ..TracerOptions::default() }
 }
 
 pub(crate) fn set<const N: usize>(names: [&'static str; N]) -> BTreeSet<&'static str> {
