@@ -5,6 +5,8 @@
 //! stands for the call in every architecture of the policy; a call that a 32-bit program made
 //! carries the name that the 32-bit table has for it.
 //!
+//! Where the run asks for an object of the cluster, the policy becomes a `SeccompProfile`: see [`object`].
+//!
 //! A recording without a single call that can be named is an error: the policy it would give
 //! forbids everything, which nobody means. With several recordings the others still get theirs.
 //!
@@ -17,12 +19,16 @@
 //! assert_eq!(run.policies[0].rules[0].names, ["execve", "exit_group", "read"]);
 //! ```
 
+pub mod object;
+
 use std::collections::BTreeSet;
 
 use gadget_sdk::{
     Abi, Action, Architecture, Capture, Description, Error, Gadget, Machine, Module, Params, Phases, Policy,
-    Rule, Run, Spec, Syscall, log,
+    Rule, Run, Spec, Syscall, log, module::Verb,
 };
+
+use crate::object::Wanted;
 
 gadget_sdk::export_gadget!(SeccompAdvisor);
 
@@ -81,6 +87,7 @@ impl Module for SeccompAdvisor {
                 )
                 .or("all"),
             )
+            .capability(object::GROUP, object::PLURAL, &[Verb::Create])
     }
 }
 
@@ -90,6 +97,7 @@ impl Gadget for SeccompAdvisor {
         if captures.is_empty() {
             return Err(Error::Empty("no container was recorded".into()));
         }
+        let wanted = Wanted::by(run)?;
         let count = captures.len();
         let mut empty = Vec::new();
         for capture in captures {
@@ -97,8 +105,12 @@ impl Gadget for SeccompAdvisor {
                 empty.push(capture.container().to_string());
                 continue;
             };
-            let document = run.format(&policy, &[&capture])?;
-            run.emit(&document, &[&capture])?;
+            if let Some(wanted) = &wanted {
+                wanted.make(run, &policy, &capture)?;
+            } else {
+                let document = run.format(&policy, &[&capture])?;
+                run.emit(&document, &[&capture])?;
+            }
         }
         if empty.len() == count {
             let (containers, phase) = (empty.join(", "), options.phase());

@@ -415,7 +415,15 @@ fn it_describes_itself() {
                 ),
             },
         ],
-        capabilities: [],
+        capabilities: [
+            Capability {
+                group: "security-profiles-operator.x-k8s.io",
+                plural: "seccompprofiles",
+                verbs: [
+                    Verb::Create,
+                ],
+            },
+        ],
     }
     "#);
 }

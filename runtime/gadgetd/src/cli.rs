@@ -113,7 +113,7 @@ pub(crate) struct RunArgs {
     #[arg(long = "gadget", id = "gadget_file", value_name = "FILE")]
     pub gadget_file: Option<PathBuf>,
 
-    /// How the result is written: a built-in formatter (`oci`, `table`), or the path of a component, such as
+    /// How the result is written: a built-in formatter (`oci`, `spo`, `table`), or the path of a component, such as
     /// `./mine.wasm`.
     #[arg(short, long, value_name = "NAME|FILE", default_value = "oci")]
     pub formatter: String,

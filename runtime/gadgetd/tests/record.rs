@@ -550,6 +550,8 @@ fn the_table_is_for_people() {
     }
     let finished = run(["run", "seccomp", "--formatter", "table", "--", "true"]).code(0);
     assert!(finished.stdout.contains("execve"), "{}", finished.stdout);
+    let object = run(["run", "seccomp", "--formatter", "spo", "--param", "name=cart", "--", "true"]).code(0);
+    assert!(object.stdout.contains("kind: SeccompProfile\nmetadata:\n  name: cart\n"), "{}", object.stdout);
     let compact =
         run(["run", "seccomp", "--param", "compact=true", "--param", "include=bpf", "--", "true"]).code(0);
     assert_eq!(compact.stdout.trim_end().lines().count(), 1);

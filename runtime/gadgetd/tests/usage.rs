@@ -26,6 +26,10 @@ fn help_explains_the_program() {
     for text in ["Gadget seccomp", "default-action", "Formatter oci", "compact", "if not given"] {
         assert!(params.stdout.contains(text), "no {text:?} in {}", params.stdout);
     }
+    let params = run(["run", "seccomp", "--formatter", "spo", "--list-params"]).code(0);
+    for text in ["Formatter spo", "api-version", "v1, v1beta1 or v1alpha1", "name"] {
+        assert!(params.stdout.contains(text), "no {text:?} in {}", params.stdout);
+    }
     assert_eq!(run(["--version"]).code(0).stdout, format!("gadgetd {}\n", env!("CARGO_PKG_VERSION")));
 }
 
@@ -47,7 +51,7 @@ fn wrong_usage_has_its_own_code() {
         ("run seccomp --cgroup /sys/fs/cgroup/memory/x", "mounted at"),
         // What there is not, with what there is.
         ("run secomp -- true", "there are: seccomp"),
-        ("run seccomp --formatter occi -- true", "oci, table"),
+        ("run seccomp --formatter occi -- true", "oci, spo, table"),
         ("run seccomp --param default-acton=x -- true", "did you mean \"default-action\"?"),
         ("run seccomp --param compact=maybe -- true", "true or false"),
         ("run seccomp --param phase=most -- true", "phase"),

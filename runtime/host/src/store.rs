@@ -16,8 +16,9 @@ use crate::{
 type BuiltIn = (&'static str, &'static [u8]);
 
 const GADGETS: [BuiltIn; 1] = [("seccomp", include_bytes!(env!("COMPONENT_SECCOMP_ADVISOR")))];
-const FORMATTERS: [BuiltIn; 2] = [
+const FORMATTERS: [BuiltIn; 3] = [
     ("oci", include_bytes!(env!("COMPONENT_FORMATTER_OCI"))),
+    ("spo", include_bytes!(env!("COMPONENT_FORMATTER_SPO"))),
     ("table", include_bytes!(env!("COMPONENT_FORMATTER_TABLE"))),
 ];
 

@@ -66,6 +66,14 @@ async fn the_formatter_is_chosen_for_the_run() {
 }
 
 #[tokio::test]
+async fn a_seccomp_profile_object_is_checked_as_a_profile_is() {
+    let report = run(&host(), "spo", &["name=cart"], [capture("a", [0, 1])]).await.unwrap();
+    let document = &report.documents[0].document;
+    assert_eq!(document.media_type, "application/vnd.security-profiles-operator.seccompprofile+yaml");
+    assert!(document.body.contains("kind: SeccompProfile\nmetadata:\n  name: cart\n"), "{document:?}");
+}
+
+#[tokio::test]
 async fn a_run_leaves_nothing_behind_for_the_next() {
     let host = host();
     let first = run(&host, "oci", &[], [capture("a", 0..100)]).await.unwrap();
@@ -112,7 +120,7 @@ async fn unknown_modules_are_answered_with_the_known_ones() {
     let host = host();
     let error = host.formatter(&ModuleRef::parse("tabel")).await.unwrap_err();
     assert!(
-        error.to_string().starts_with(r#"there is no formatter "tabel"; there are: table, oci"#),
+        error.to_string().starts_with(r#"there is no formatter "tabel"; there are: table, oci, spo"#),
         "{error}"
     );
     let error = host.gadget(&ModuleRef::parse("seccmp")).await.unwrap_err();

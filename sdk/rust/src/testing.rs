@@ -524,9 +524,12 @@ impl gadget::Host for Host<'_> {
     ) -> Result<String, kube::Error> {
         let owned = namespace.map(str::to_owned);
         let call = KubeCall::Create { kind: kind.clone(), namespace: owned, object: object.into() };
-        let answer = self.object(Verb::Create, kind, call)?;
-        self.wrote(kind, namespace, object);
-        Ok(answer)
+        let answer = self.object(Verb::Create, kind, call);
+        // One whose answer is too large is there all the same.
+        if let Ok(_) | Err(kube::Error::TooLarge(_)) = answer {
+            self.wrote(kind, namespace, object);
+        }
+        answer
     }
 
     fn apply(
@@ -537,9 +540,12 @@ impl gadget::Host for Host<'_> {
     ) -> Result<String, kube::Error> {
         let owned = namespace.map(str::to_owned);
         let call = KubeCall::Apply { kind: kind.clone(), namespace: owned, object: object.into() };
-        let answer = self.object(Verb::Apply, kind, call)?;
-        self.wrote(kind, namespace, object);
-        Ok(answer)
+        let answer = self.object(Verb::Apply, kind, call);
+        // One whose answer is too large is there all the same.
+        if let Ok(_) | Err(kube::Error::TooLarge(_)) = answer {
+            self.wrote(kind, namespace, object);
+        }
+        answer
     }
 }
 
