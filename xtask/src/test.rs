@@ -50,7 +50,7 @@ impl Tier {
             ("gadgetd-e2e", "gadgetd_e2e" | "gadgetd-e2e") => Self::Pure,
             ("gadgetd-kube-tests", _) | ("gadgetd-e2e", "api_server") | ("gadgetd", "serve") => Self::Api,
             ("gadgetd-e2e", _) => Self::Node,
-            ("gadgetd-host" | "gadgetd-guests", _) => Self::Host,
+            ("gadgetd-host" | "gadgetd-guests", _) | ("gadgetd-node", "objects") => Self::Host,
             (
                 "gadgetd" | "gadgetd-bench" | "gadgetd-containers" | "gadgetd-fidelity" | "gadgetd-tracer",
                 _,

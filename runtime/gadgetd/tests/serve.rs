@@ -17,11 +17,14 @@ use anyhow::{Context as _, Result, bail, ensure};
 use gadgetd_containers::Hierarchy;
 use gadgetd_e2e::{User, eventually};
 use gadgetd_kube::{OutputMode, State, TraceFilter, TraceSpec, TraceStatus};
-use gadgetd_kube_tests::{Cluster, LIMIT, SYSTEM, Tracing, make, names, names_in};
+use gadgetd_kube_tests::{
+    Cluster, LIMIT, SYSTEM, Tracing, make, names, names_in,
+    spo::{GROUP, KIND, PLURAL, releases},
+};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams},
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -419,6 +422,54 @@ async fn a_profile_goes_where_the_kubelet_finds_it() -> Result<()> {
     trace.delete().await?;
     node.clean().await?;
     terminate(gadgetd);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profile_is_an_object_that_the_gadget_makes() -> Result<()> {
+    let Some(node) = node().await? else { return Ok(()) };
+    let release = releases()?.into_iter().rfind(|r| r.namespaced).context("a definition with namespaces")?;
+    node.cluster.install(&release.crd).await?;
+    let gadgetd = node.serve().await?;
+    let trace = node.trace();
+    let output_mode = OutputMode::ExternalResource;
+    trace.create(TraceSpec { output_mode, output: "cart".into(), ..node.spec("cart-0") }).await?;
+    trace.operate("start", &[]).await?;
+    let pod = node.pod("cart-0", &[], &["app"]).await?;
+    let (id, cgroup) = node.container(&pod, "app")?;
+    let _ = cgroup.start(LINKS).child.wait()?;
+    node.remove(&id, cgroup)?;
+    let status = documented(&trace, 1).await?;
+    ensure!(status.operation_error.is_none(), "{status:?}");
+    let shop = &node.namespace;
+    let output = &status.outputs[0];
+    ensure!(output.resource == Some(format!("{shop}/cart")), "{output:?}");
+    ensure!(output.localhost_profile == Some(format!("operator/{shop}/cart.json")), "{output:?}");
+    let kind = ApiResource {
+        group: GROUP.into(),
+        version: release.version.into(),
+        api_version: format!("{GROUP}/{}", release.version),
+        kind: KIND.into(),
+        plural: PLURAL.into(),
+    };
+    let profiles = Api::<DynamicObject>::namespaced_with(node.cluster.admin.clone(), shop, &kind);
+    let profile = profiles.get("cart").await?;
+    let names = profile.data["spec"]["syscalls"][0]["names"].as_array().context("names")?.clone();
+    ensure!(names.iter().any(|name| name.as_str().is_some_and(|name| name.starts_with("link"))), "{names:?}");
+    ensure!(
+        profile.annotations()["seccomp.gadget.kinvolk.io/pod"] == format!("{shop}/cart-0"),
+        "{profile:?}"
+    );
+    trace.delete().await?;
+    node.clean().await?;
+    gadgetd.signal(Signal::TERM);
+    // Every call is in the audit, with the Trace that it was for.
+    let finished = gadgetd.finish().code(0);
+    let audit = finished.stderr.lines().filter(|line| line.contains("gadgetd::audit"));
+    let audit: Vec<Value> = audit.map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let create = audit.iter().find(|line| line["verb"] == "create").context("a call")?;
+    ensure!(create["allowed"] == true && create["result"] == "ok", "{create}");
+    ensure!(create["span"]["trace"] == format!("{SYSTEM}/{}", trace.name), "{create}");
     Ok(())
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Without features this crate is the [`Trace`] object, its definition for the API server ([`crds`]) and the
 //! pure rules by which Traces work: what a node does about one ([`machine`]), which documents come of it
-//! ([`documents`], [`names`]), how several nodes give one answer ([`summary`]), and how a seccomp policy becomes a
-//! `SeccompProfile` ([`spo`]). The command line needs no more, and builds for any system.
+//! ([`documents`], [`names`]), and how several nodes give one answer ([`summary`]). The command line needs no more, and
+//! builds for any system.
 //!
 //! With the feature `controller` it is also what works by those rules on a node: the [`controller`], which reaches
 //! the kernel and the gadgets through two traits, and the [`adapter`] between the API server and what gadgets
@@ -26,7 +26,6 @@ pub mod crds;
 pub mod documents;
 pub mod machine;
 pub mod names;
-pub mod spo;
 pub mod summary;
 mod trace;
 

@@ -32,7 +32,8 @@ pub struct Target {
     pub namespace: Option<String>,
     base: Base,
     /// Between the parts of a name. For files it is a character that names of pods and containers do not have: two
-    /// documents of one Trace never have the same file. Objects can have no such character; see [`crate::spo`].
+    /// documents of one Trace never have the same file. Objects can have no such character; there the gadget keeps
+    /// them apart.
     joint: &'static str,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The controller decides what is to be done about a Trace and knows no eBPF, WebAssembly or file system. Here stands
 //! how a node does it: which containers are recorded for which Trace ([`NodeRecorder`]), how a gadget runs on what was
-//! recorded, and where files go ([`SeccompFiles`]). `gadgetd serve` puts the pieces together.
+//! recorded and makes objects of it ([`HostRunner`]), and where files go ([`SeccompFiles`]). `gadgetd serve` puts the pieces together.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -19,6 +19,7 @@
 //! ```
 
 mod files;
+mod origin;
 mod pods;
 mod recorder;
 mod runner;
@@ -26,7 +27,7 @@ mod runner;
 pub use files::{SeccompFiles, replace};
 pub use pods::{Instance, PodChange, PodRecord, watch};
 pub use recorder::{JournalError, Kernel, NodeRecorder, RecorderError, RecorderSettings, Status};
-pub use runner::HostRunner;
+pub use runner::{HostRunner, RunnerError};
 
 use std::error::Error;
 

@@ -2,16 +2,20 @@
 
 use std::{
     future::Future,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use gadgetd_core::kube::KubeApi;
 use gadgetd_e2e::{ApiServer, Tier, User, assets, eventually};
 use gadgetd_kube::{
     ACCEPTED, OPERATION, OPERATION_PARAMETER, Trace, TraceFilter, TraceSpec, TraceStatus,
     adapter::KubeAdapter,
-    controller::{self, Parts, SeccompProfiles, Settings},
+    controller::{self, Parts, Settings},
     crds,
 };
 use k8s_openapi::{
@@ -170,16 +174,15 @@ impl Cluster {
     /// Starts the controller of a node that dies with the fuse.
     pub fn run_with(&self, settings: Settings, world: &World, files: &Files, fuse: &Fuse) -> Running {
         let client = fuse.client(&self.runtime);
-        let adapter = KubeAdapter::new(client.clone(), "gadgetd", settings.deadline);
-        let system = settings.system_namespace.clone();
-        let parts = Parts {
-            recorder: world.with_fuse(fuse),
-            runner: Advisor,
-            files: files.with_fuse(fuse),
-            resources: SeccompProfiles::new(adapter, system, controller::grants()),
+        let (calls, deadline) = (client.clone(), settings.deadline);
+        let connect = move |manager: &str| -> Arc<dyn KubeApi> {
+            Arc::new(KubeAdapter::new(calls.clone(), manager, deadline))
         };
+        let (recorder, files) = (world.with_fuse(fuse), files.with_fuse(fuse));
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
+            let runner = Advisor::on(connect).await.expect("the modules that are built in");
+            let parts = Parts { recorder, runner, files };
             let shutdown = async move { drop(stopped.await) };
             controller::run(client, settings, parts, shutdown).await.expect("a usable name of a node");
         });

@@ -7,16 +7,20 @@ use std::{
 };
 
 use futures::Stream;
-use gadgetd_core::{Abi, Capture, Completeness, Container, Loss, Machine, Phases, Pod, Syscall};
+use gadgetd_core::{
+    Abi, Capture, Completeness, Container, Loss, Machine, Phases, Pod, Syscall, kube::KubeApi,
+};
+use gadgetd_host::{Host, HostConfig, SECCOMP_PROFILE};
 use gadgetd_kube::{
     OutputMode,
-    controller::{Document, FileSink, PartError, Recorder, Run, RunError, Runner, SECCOMP, Seen, Session},
+    controller::{Document, FileSink, PartError, Product, Recorder, Run, RunError, Runner, Seen, Session},
     documents::Recording,
     machine::{Found, Gadget, Selection},
 };
+use gadgetd_node::{HostRunner, RunnerError};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::json;
-use tokio::sync::broadcast;
+use tokio::sync::{OnceCell, broadcast};
 
 use crate::Fuse;
 
@@ -353,10 +357,28 @@ fn recording(container: &ContainerState, from_start: bool, single: bool) -> Reco
     Recording { capture, ended: container.ended, alone, owner: container.owner.clone() }
 }
 
-/// A gadget `seccomp` whose documents are OCI profiles of what was recorded (or, with formatter `table`, lists of
-/// names), and a gadget `diff` that knows only output mode Status.
-#[derive(Clone, Debug, Default)]
-pub struct Advisor;
+/// A gadget `seccomp` whose documents are OCI profiles of what was recorded and nothing else (or, with formatter
+/// `table`, lists of names), and a gadget `diff` that knows only output mode Status. Objects are made by the real
+/// gadget, the component in its host: what it does to the outside are calls to the API server.
+pub struct Advisor {
+    /// Makes the objects.
+    pub objects: HostRunner,
+}
+
+impl Advisor {
+    /// With the modules that are built in, on the cluster that `connect` reaches.
+    pub async fn on(
+        connect: impl Fn(&str) -> Arc<dyn KubeApi> + Send + Sync + 'static,
+    ) -> Result<Self, RunnerError> {
+        // Compiling them takes longer than most tests.
+        static MODULES: OnceCell<HostRunner> = OnceCell::const_new();
+        let modules = MODULES.get_or_try_init(async || {
+            let nowhere = |_: &str| -> Arc<dyn KubeApi> { unreachable!("it is put on a cluster first") };
+            HostRunner::new(Host::new(HostConfig::default())?, nowhere).await
+        });
+        Ok(Self { objects: modules.await?.on(connect) })
+    }
+}
 
 impl Runner for Advisor {
     fn gadgets(&self) -> Vec<Gadget> {
@@ -365,7 +387,10 @@ impl Runner for Advisor {
         vec![gadget("diff", &[OutputMode::Status]), gadget("seccomp", OutputMode::ALL)]
     }
 
-    async fn run(&self, run: Run<'_>) -> Result<Document, RunError> {
+    async fn run(&self, run: Run<'_>) -> Result<Product, RunError> {
+        if run.order.is_some() {
+            return self.objects.run(run).await;
+        }
         let names: BTreeSet<_> =
             run.capture.syscalls.iter().filter_map(|s| s.name(run.capture.machine)).collect();
         if let Some(unknown) = run.parameters.keys().find(|key| *key != "default-action") {
@@ -382,14 +407,18 @@ impl Runner for Advisor {
                     "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
                     "syscalls": [{ "names": names, "action": "SCMP_ACT_ALLOW" }],
                 });
-                Ok(Document { media_type: SECCOMP.into(), body: profile.to_string() })
+                Ok(document(SECCOMP_PROFILE, profile.to_string()))
             }
-            Some("table") => Ok(Document { media_type: "text/plain".into(), body: names.join("\n") }),
+            Some("table") => Ok(document("text/plain", names.join("\n"))),
             Some(other) => {
                 Err(RunError::Failed(format!("unknown formatter {other}: there are oci and table")))
             }
         }
     }
+}
+
+fn document(media_type: &str, body: String) -> Product {
+    Product::Document(Document { media_type: media_type.into(), body })
 }
 
 /// Files of a node. Clones are the same files.

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, env, fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};
-use gadgetd_kube::spo::{GROUP, KIND, PLURAL, Version};
+pub use gadgetd_core::spo::{GROUP, KIND, PLURAL};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ pub struct Release {
     /// The definition.
     pub crd: CustomResourceDefinition,
     /// The version that is to be written.
-    pub version: Version,
+    pub version: &'static str,
     /// Whether its objects live in namespaces.
     pub namespaced: bool,
 }
@@ -31,7 +31,7 @@ pub fn releases() -> Result<Vec<Release>> {
     let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/spo-crds");
     let folder = env::var_os(FOLDER).map_or(beside, PathBuf::from);
     for (number, version, namespaced) in
-        [("0.3.0", Version::V1Alpha1, true), ("0.8.4", Version::V1Beta1, true), ("1.0.0", Version::V1, false)]
+        [("0.3.0", "v1alpha1", true), ("0.8.4", "v1beta1", true), ("1.0.0", "v1", false)]
     {
         let file = folder.join(format!("seccompprofile-v{number}.yaml"));
         let Ok(text) = fs::read_to_string(&file) else {
@@ -44,28 +44,25 @@ pub fn releases() -> Result<Vec<Release>> {
         let crd = serde_saphyr::from_str(&text).with_context(|| file.display().to_string())?;
         all.push(Release { name: format!("SPO {number}"), crd, version, namespaced });
     }
-    for (versions, namespaced) in [
-        (&[Version::V1Alpha1][..], true),
-        (&[Version::V1Beta1], true),
-        (&[Version::V1Beta1], false),
-        (&[Version::V1, Version::V1Beta1], false),
-    ] {
+    for (versions, namespaced) in
+        [(&["v1alpha1"][..], true), (&["v1beta1"], true), (&["v1beta1"], false), (&["v1", "v1beta1"], false)]
+    {
         let version = versions[0];
         let scope = if namespaced { "namespaced" } else { "cluster" };
-        let name = format!("our own {}, {scope}", version.name());
+        let name = format!("our own {version}, {scope}");
         all.push(Release { name, crd: own(versions, namespaced)?, version, namespaced });
     }
     Ok(all)
 }
 
 /// Our own definition: the fields that a policy can have.
-fn own(versions: &[Version], namespaced: bool) -> Result<CustomResourceDefinition> {
+fn own(versions: &[&str], namespaced: bool) -> Result<CustomResourceDefinition> {
     let word = |words: &[&str]| json!({ "type": "string", "enum": words });
     let versions = versions.iter().enumerate().map(|(index, version)| {
-        let (sets, errno) = match version {
-            Version::V1Alpha1 => (false, json!({ "type": "string" })),
-            Version::V1Beta1 => (versions.len() > 1, json!({ "type": "integer" })),
-            Version::V1 => (true, json!({ "type": "integer", "minimum": 0 })),
+        let (sets, errno) = match *version {
+            "v1alpha1" => (false, json!({ "type": "string" })),
+            "v1beta1" => (versions.len() > 1, json!({ "type": "integer" })),
+            _ => (true, json!({ "type": "integer", "minimum": 0 })),
         };
         let list = |items: Value| {
             let mut list = json!({ "type": "array", "items": items });
@@ -132,7 +129,7 @@ fn own(versions: &[Version], namespaced: bool) -> Result<CustomResourceDefinitio
         });
         let status = json!({ "type": "object", "properties": { "localhostProfile": { "type": "string" } } });
         json!({
-            "name": version.name(),
+            "name": version,
             "served": true,
             "storage": index == 0,
             "subresources": { "status": {} },

@@ -8,9 +8,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use gadgetd_kube::{OutputMode, State, TraceSpec, TraceStatus, spo};
+use gadgetd_kube::{OutputMode, State, TraceSpec, TraceStatus};
 use gadgetd_kube_tests::{
-    Cluster, Files, Fuse, Running, SYSTEM, Tracing, World, names, settings, spec, spo::releases, until,
+    Cluster, Files, Fuse, Running, SYSTEM, Tracing, World, names, settings, spec,
+    spo::{self, releases},
+    until,
 };
 use kube::{
     Api, ResourceExt as _,

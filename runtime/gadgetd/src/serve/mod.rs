@@ -15,10 +15,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 use futures::StreamExt as _;
 use gadgetd_containers::Hierarchy;
+use gadgetd_core::kube::KubeApi;
 use gadgetd_host::{Host, HostConfig};
 use gadgetd_kube::{
     adapter::KubeAdapter,
-    controller::{self, Parts, SeccompProfiles, Settings},
+    controller::{self, Parts, Settings},
 };
 use gadgetd_node::{HostRunner, Kernel, NodeRecorder, RecorderSettings, SeccompFiles, watch};
 use gadgetd_tracer::{LoadError, Tracer, TracerOptions};
@@ -27,9 +28,6 @@ use tokio::{net::TcpListener, runtime, sync::oneshot, task::JoinSet, time::sleep
 
 use self::{http::Service, metrics::Metrics};
 use crate::{cli::ServeArgs, note, signals::Signals};
-
-/// Who writes what the runtime itself writes, as the API server knows it.
-const MANAGER: &str = "gadgetd";
 
 /// How long what is under way may take at the end: less than a kubelet waits before it kills.
 const FAREWELL: Duration = Duration::from_secs(20);
@@ -78,16 +76,15 @@ async fn serve(args: &ServeArgs) -> Result<()> {
     tasks.spawn(http::serve(listener, service.clone()));
     tasks.spawn(announce(service, begun));
 
-    let runner = HostRunner::new(host(&args.cache_dir)?).await.context("cannot load the built-in gadgets")?;
     let mut settings = Settings::new(&args.node, &args.namespace);
     settings.observer = metrics;
-    let adapter = KubeAdapter::new(client.clone(), MANAGER, settings.deadline);
-    let parts = Parts {
-        recorder: recorder.clone(),
-        runner,
-        files: SeccompFiles::below(&args.seccomp_dir),
-        resources: SeccompProfiles::new(adapter, &args.namespace, controller::grants()),
+    let (calls, deadline) = (client.clone(), settings.deadline);
+    let connect = move |manager: &str| -> Arc<dyn KubeApi> {
+        Arc::new(KubeAdapter::new(calls.clone(), manager, deadline))
     };
+    let runner = HostRunner::new(host(&args.cache_dir)?, connect);
+    let runner = runner.await.context("cannot load the built-in gadgets")?;
+    let parts = Parts { recorder: recorder.clone(), runner, files: SeccompFiles::below(&args.seccomp_dir) };
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async move { drop(stopped.await) };
     let mut work = std::pin::pin!(controller::run(client, settings, parts, shutdown));

@@ -1,7 +1,7 @@
 //! The controller that every node runs: it reconciles the Traces of its node, and of all nodes.
 //!
 //! It does what [`crate::machine::plan`] says, one step at a time, and asks again after each. What it needs of the
-//! node it reaches through [`Recorder`], [`Runner`], [`FileSink`] and [`ResourceSink`].
+//! node it reaches through [`Recorder`], [`Runner`] and [`FileSink`].
 //!
 //! **Who writes what.** Each node applies its own entries of `status.nodes` and `status.outputs` (server-side, as
 //! field manager `gadgetd-<node>`), so nodes never overwrite each other. The rest of the status is a
@@ -13,7 +13,6 @@
 //! removed after it was released; documents are in the status before what they were made from is released.
 
 mod parts;
-mod profiles;
 mod reconcile;
 
 use std::{
@@ -37,10 +36,9 @@ use kube::{
 use thiserror::Error;
 
 pub use parts::{
-    Document, FileSink, Order, PartError, Reason, Recorder, ResourceSink, Run, RunError, Runner, Seen,
-    Session, Written,
+    Document, FileSink, Order, PartError, Product, Reason, Recorder, Run, RunError, Runner, Seen, Session,
+    Written,
 };
-pub use profiles::{SECCOMP, SeccompProfiles, grants};
 
 use crate::{Trace, machine::Operation};
 
@@ -94,15 +92,13 @@ impl Settings {
 
 /// What a node brings in.
 #[derive(Debug)]
-pub struct Parts<R, U, F, S> {
+pub struct Parts<R, U, F> {
     /// Records.
     pub recorder: R,
     /// Runs gadgets.
     pub runner: U,
     /// Writes files.
     pub files: F,
-    /// Writes objects.
-    pub resources: S,
 }
 
 /// Why a controller cannot begin.
@@ -114,15 +110,15 @@ pub enum ControllerError {
 }
 
 /// What every reconciliation shares.
-struct Context<R, U, F, S> {
+struct Context<R, U, F> {
     client: Client,
     settings: Settings,
-    parts: Parts<R, U, F, S>,
+    parts: Parts<R, U, F>,
     /// Other nodes that somebody waits for, by the Trace's uid, and since when.
     waiting: Mutex<HashMap<String, (String, Instant)>>,
 }
 
-impl<R, U, F, S> Context<R, U, F, S> {
+impl<R, U, F> Context<R, U, F> {
     fn traces(&self, namespace: &str) -> Api<Trace> {
         Api::namespaced(self.client.clone(), namespace)
     }
@@ -147,10 +143,10 @@ impl<R, U, F, S> Context<R, U, F, S> {
 }
 
 /// Runs the controller until `shutdown` resolves; reconciliations that are under way are finished.
-pub async fn run<R: Recorder, U: Runner, F: FileSink, S: ResourceSink>(
+pub async fn run<R: Recorder, U: Runner, F: FileSink>(
     client: Client,
     settings: Settings,
-    parts: Parts<R, U, F, S>,
+    parts: Parts<R, U, F>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ControllerError> {
     if settings.node.len() > NODE_MAX {
@@ -183,19 +179,15 @@ pub async fn run<R: Recorder, U: Runner, F: FileSink, S: ResourceSink>(
 }
 
 #[allow(clippy::needless_pass_by_value)] // The signature is kube's.
-fn on_error<R, U, F, S>(
-    trace: Arc<Trace>,
-    error: &reconcile::StepError,
-    _: Arc<Context<R, U, F, S>>,
-) -> Action {
+fn on_error<R, U, F>(trace: Arc<Trace>, error: &reconcile::StepError, _: Arc<Context<R, U, F>>) -> Action {
     let name = format!("{}/{}", trace.namespace().unwrap_or_default(), trace.name_any());
     tracing::warn!(trace = name, %error, "a step failed, and will be tried again");
     Action::requeue(Duration::from_secs(1))
 }
 
 /// Ends the recordings of Traces that went without this node's finalizer being waited for.
-async fn sweep<R: Recorder, U, F, S>(
-    context: &Context<R, U, F, S>,
+async fn sweep<R: Recorder, U, F>(
+    context: &Context<R, U, F>,
     store: &Store<Trace>,
     mut stopped: tokio::sync::watch::Receiver<()>,
 ) {

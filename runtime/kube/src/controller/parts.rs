@@ -11,7 +11,6 @@ use thiserror::Error;
 use crate::{
     documents::Recording,
     machine::{Found, Gadget, Selection},
-    names::Target,
 };
 
 /// What names a recording on a node: a Trace, and one of its sessions.
@@ -112,51 +111,12 @@ pub struct Run<'a> {
     pub capture: Capture,
     /// Why it runs.
     pub reason: Reason,
+    /// The object that is to hold the result; `None`: a document is wanted.
+    pub order: Option<Order<'a>>,
 }
 
-/// A finished document.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Document {
-    /// Its media type.
-    pub media_type: String,
-    /// Its text.
-    pub body: String,
-}
-
-/// Why a run gave no document. The texts are for people.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum RunError {
-    /// There is nothing to make one from.
-    #[error("nothing was recorded to make a document from")]
-    Empty,
-    /// The gadget or the formatter failed, or refused a parameter.
-    #[error("{0}")]
-    Failed(String),
-}
-
-/// Runs gadgets.
-pub trait Runner: Send + Sync + 'static {
-    /// The gadgets that it can run.
-    fn gadgets(&self) -> Vec<Gadget>;
-
-    /// Makes one document of one capture.
-    fn run(&self, run: Run<'_>) -> impl Future<Output = Result<Document, RunError>> + Send;
-}
-
-/// Writes documents into files of the node, below the folder that the kubelet reads seccomp profiles from.
-pub trait FileSink: Send + Sync + 'static {
-    /// Writes a file in the folder of a namespace (of the Trace's), whole or not at all, in place of one
-    /// of the same name. Gives what to write as `localhostProfile` to use it.
-    fn write(
-        &self,
-        namespace: &str,
-        name: &str,
-        body: &str,
-    ) -> impl Future<Output = Result<String, PartError>> + Send;
-}
-
-/// A document for an object of its own, and where it comes from.
-#[derive(Clone, Debug)]
+/// An object of its own for a result, and where that comes from.
+#[derive(Clone, Copy, Debug)]
 pub struct Order<'a> {
     /// The Trace's namespace.
     pub trace_namespace: &'a str,
@@ -170,21 +130,39 @@ pub struct Order<'a> {
     pub namespace: &'a str,
     /// The pod's name.
     pub pod: &'a str,
-    /// The container's name; `None` where the document is about the whole pod.
+    /// The container's name; `None` where the result is about the whole pod.
     pub container: Option<&'a str>,
     /// What controls the pod.
     pub owner: Option<&'a OwnerReference>,
-    /// Where it goes.
-    pub target: &'a Target,
+    /// The namespace of the object; where its kind has none, the first part of its name.
+    pub target_namespace: &'a str,
     /// The name of the object, before what makes it unique.
     pub name: &'a str,
-    /// What led to the document: an order of the same occasion for the same container is the same order again.
+    /// What led to the result: an order of the same occasion for the same container is the same order again.
     pub occasion: &'a str,
-    /// The document.
-    pub document: &'a Document,
+    /// The only namespace that may be written to; `None`: any.
+    pub confined_to: Option<&'a str>,
 }
 
-/// An object that holds a document.
+/// What a run gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Product {
+    /// A document.
+    Document(Document),
+    /// The object that was ordered.
+    Object(Written),
+}
+
+/// A finished document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// Its media type.
+    pub media_type: String,
+    /// Its text.
+    pub body: String,
+}
+
+/// An object that holds a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
     /// `namespace/name`, or the name of an object without a namespace.
@@ -193,8 +171,41 @@ pub struct Written {
     pub localhost_profile: Option<String>,
 }
 
-/// Writes documents into objects of their own.
-pub trait ResourceSink: Send + Sync + 'static {
-    /// Makes the object. The same order again gives the same object; no other object is ever changed.
-    fn write(&self, order: Order<'_>) -> impl Future<Output = Result<Written, PartError>> + Send;
+/// Why a run gave nothing. The texts are for people.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RunError {
+    /// There is nothing to make a document from.
+    #[error("nothing was recorded to make a document from")]
+    Empty,
+    /// The gadget failed.
+    #[error("{0}")]
+    Failed(String),
+    /// Somebody else refuses, or failed: the text says who.
+    #[error("{0}")]
+    Refused(String),
+    /// The cluster does not answer; it may do so later.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Runs gadgets.
+pub trait Runner: Send + Sync + 'static {
+    /// The gadgets that it can run.
+    fn gadgets(&self) -> Vec<Gadget>;
+
+    /// Makes one document of one capture, or one object if that is what the run asks for. The same order again gives
+    /// the same object; no other object is ever changed.
+    fn run(&self, run: Run<'_>) -> impl Future<Output = Result<Product, RunError>> + Send;
+}
+
+/// Writes documents into files of the node, below the folder that the kubelet reads seccomp profiles from.
+pub trait FileSink: Send + Sync + 'static {
+    /// Writes a file in the folder of a namespace (of the Trace's), whole or not at all, in place of one
+    /// of the same name. Gives what to write as `localhostProfile` to use it.
+    fn write(
+        &self,
+        namespace: &str,
+        name: &str,
+        body: &str,
+    ) -> impl Future<Output = Result<String, PartError>> + Send;
 }

@@ -20,8 +20,7 @@ use tokio::time::timeout;
 use super::{
     Context,
     parts::{
-        Document, FileSink, Order, PartError, Reason, Recorder, ResourceSink, Run, RunError, Runner, Seen,
-        Session,
+        FileSink, Order, PartError, Product, Reason, Recorder, Run, RunError, Runner, Seen, Session, Written,
     },
 };
 use crate::{
@@ -102,8 +101,8 @@ impl Made {
 }
 
 /// One Trace on this node.
-struct Step<'a, R, U, F, S> {
-    context: &'a Context<R, U, F, S>,
+struct Step<'a, R, U, F> {
+    context: &'a Context<R, U, F>,
     api: Api<Trace>,
     gadgets: Vec<Gadget>,
     namespace: String,
@@ -111,9 +110,9 @@ struct Step<'a, R, U, F, S> {
     uid: String,
 }
 
-pub(super) async fn reconcile<R: Recorder, U: Runner, F: FileSink, S: ResourceSink>(
+pub(super) async fn reconcile<R: Recorder, U: Runner, F: FileSink>(
     cached: Arc<Trace>,
-    context: Arc<Context<R, U, F, S>>,
+    context: Arc<Context<R, U, F>>,
 ) -> Result<Action, StepError> {
     let (Some(namespace), Some(uid)) = (cached.namespace(), cached.uid()) else {
         return Ok(Action::await_change());
@@ -129,7 +128,7 @@ pub(super) async fn reconcile<R: Recorder, U: Runner, F: FileSink, S: ResourceSi
     step.go(&cached).await
 }
 
-impl<R: Recorder, U: Runner, F: FileSink, S: ResourceSink> Step<'_, R, U, F, S> {
+impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
     fn here(&self) -> Here<'_> {
         let settings = &self.context.settings;
         Here {
@@ -615,17 +614,13 @@ impl<R: Recorder, U: Runner, F: FileSink, S: ResourceSink> Step<'_, R, U, F, S> 
             }
             let mut entry = group.entry(self.node());
             entry.time = Some(Time(Timestamp::now()));
-            match self.document(trace, group, parameters, reason).await {
-                Ok(document) => match self.deliver(trace, group, parameters, &document, occasion).await {
-                    Ok(delivered) => {
-                        entry.output = delivered.output;
-                        entry.resource = delivered.resource;
-                        entry.localhost_profile = delivered.localhost_profile;
-                        place(&mut made.outputs, entry);
-                    }
-                    Err(PartError::Refused(text)) => made.failed(group, entry, text),
-                    Err(PartError::Unavailable(text)) => return Err(StepError::Part(text)),
-                },
+            match self.result(trace, group, parameters, reason, occasion).await {
+                Ok(result) => {
+                    entry.output = result.output;
+                    entry.resource = result.resource;
+                    entry.localhost_profile = result.localhost_profile;
+                    place(&mut made.outputs, entry);
+                }
                 Err(RunError::Empty) => {
                     entry.warning = Some("no system call was recorded: there is no document".into());
                     place(&mut made.outputs, entry);
@@ -634,6 +629,8 @@ impl<R: Recorder, U: Runner, F: FileSink, S: ResourceSink> Step<'_, R, U, F, S> 
                     let text = format!("gadget {} failed: {text}", trace.spec.gadget);
                     made.failed(group, entry, text);
                 }
+                Err(RunError::Refused(text)) => made.failed(group, entry, text),
+                Err(RunError::Unavailable(text)) => return Err(StepError::Part(text)),
             }
         }
         let others = trace.status.iter().flat_map(|s| &s.outputs).filter(|o| o.node != self.node());
@@ -647,55 +644,29 @@ impl<R: Recorder, U: Runner, F: FileSink, S: ResourceSink> Step<'_, R, U, F, S> 
         Ok(made)
     }
 
-    async fn document(
+    /// Makes the document or the object of a group, and takes it where it goes.
+    async fn result(
         &self,
         trace: &Trace,
         group: &Group<'_>,
         parameters: &Parameters,
         reason: Reason,
-    ) -> Result<Document, RunError> {
-        let external = trace.spec.output_mode == OutputMode::ExternalResource;
-        // The object is made from the profile as the OCI runtime specification has it.
-        let formatter = if external { Some("oci") } else { parameters.formatter.as_deref() };
-        let run = Run {
-            trace: &self.who(),
-            gadget: &trace.spec.gadget,
-            formatter,
-            parameters: &parameters.rest,
-            capture: group.capture(),
-            reason,
-        };
-        self.context.parts.runner.run(run).await
-    }
-
-    /// Takes a document where it goes.
-    async fn deliver(
-        &self,
-        trace: &Trace,
-        group: &Group<'_>,
-        parameters: &Parameters,
-        document: &Document,
         occasion: &str,
-    ) -> Result<Output, PartError> {
-        let refused = |text: String| PartError::Refused(text);
+    ) -> Result<Output, RunError> {
+        let refused = |text: String| RunError::Refused(text);
         let target = machine::target(trace, parameters, &self.here()).map_err(|r| refused(r.to_string()))?;
-        let Some(target) = target else {
-            return Ok(Output { output: Some(document.body.clone()), ..Output::default() });
-        };
         let pod_given = trace.spec.filter.as_ref().is_some_and(|f| !f.podname.is_empty());
-        let name = target.name(&group.subject(pod_given)).map_err(|e| refused(e.to_string()))?;
-        if trace.spec.output_mode == OutputMode::File {
-            let name = format!("{name}{}", extension(&document.media_type));
-            let path = self.context.parts.files.write(&self.namespace, &name, &document.body).await?;
-            return Ok(Output { localhost_profile: Some(path), ..Output::default() });
-        }
-        let latest = group.latest();
+        let name = target.as_ref().map(|target| target.name(&group.subject(pod_given)));
+        let name = name.transpose().map_err(|e| refused(e.to_string()))?;
+        let external = trace.spec.output_mode == OutputMode::ExternalResource;
         // A container ends once: the id of the latest tells one end from the next.
+        let latest = group.latest();
         let occasion = match occasion {
             "ended" => format!("ended-{}", latest.capture.container.id),
             other => other.to_owned(),
         };
-        let order = Order {
+        let system = &self.context.settings.system_namespace;
+        let order = target.as_ref().zip(name.as_deref()).filter(|_| external).map(|(target, name)| Order {
             trace_namespace: &self.namespace,
             trace_name: &self.name,
             trace_uid: &self.uid,
@@ -704,14 +675,40 @@ impl<R: Recorder, U: Runner, F: FileSink, S: ResourceSink> Step<'_, R, U, F, S> 
             pod: &group.pod,
             container: group.container.as_deref(),
             owner: latest.owner.as_ref(),
-            target: &target,
-            name: &name,
+            target_namespace: target.namespace.as_deref().unwrap_or(&group.namespace),
+            name,
             occasion: &occasion,
-            document,
+            confined_to: (self.namespace != *system).then_some(self.namespace.as_str()),
+        });
+        // What documents are written with by default makes no objects; what does is the default there.
+        let formatter = parameters.formatter.as_deref().filter(|name| !external || *name != "oci");
+        let run = Run {
+            trace: &self.who(),
+            gadget: &trace.spec.gadget,
+            formatter,
+            parameters: &parameters.rest,
+            capture: group.capture(),
+            reason,
+            order,
         };
-        let written = self.context.parts.resources.write(order).await?;
-        let (resource, localhost_profile) = (Some(written.resource), written.localhost_profile);
-        Ok(Output { resource, localhost_profile, ..Output::default() })
+        let document = match self.context.parts.runner.run(run).await? {
+            Product::Object(Written { resource, localhost_profile }) => {
+                return Ok(Output { resource: Some(resource), localhost_profile, ..Output::default() });
+            }
+            Product::Document(_) if external => {
+                return Err(RunError::Failed("it made a document, and no object".into()));
+            }
+            Product::Document(document) => document,
+        };
+        let Some(name) = name else {
+            return Ok(Output { output: Some(document.body), ..Output::default() });
+        };
+        let name = format!("{name}{}", extension(&document.media_type));
+        match self.context.parts.files.write(&self.namespace, &name, &document.body).await {
+            Ok(path) => Ok(Output { localhost_profile: Some(path), ..Output::default() }),
+            Err(PartError::Refused(text)) => Err(refused(text)),
+            Err(PartError::Unavailable(text)) => Err(RunError::Unavailable(text)),
+        }
     }
 
     // --- other nodes ---

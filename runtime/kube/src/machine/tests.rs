@@ -542,7 +542,8 @@ fn every_refusal_is_explained() {
         let after = after.split('"').next().unwrap_or_default();
         let after: String = after.chars().take_while(|c| !",:;".contains(*c)).collect();
         let before = before.split_once(": ").map_or(before, |(first, _)| first);
-        let row = manual.lines().find(|line| line.starts_with(&format!("| {before}")) && line.contains(&after));
+        let row =
+            manual.lines().find(|line| line.starts_with(&format!("| {before}")) && line.contains(&after));
         assert!(row.is_some(), "no row for: {text}");
         // Whoever adds one has to come by here.
         match refusal {

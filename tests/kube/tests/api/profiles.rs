@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use gadgetd_e2e::eventually;
-use gadgetd_kube::{OutputMode, TraceSpec, TraceStatus, spo};
+use gadgetd_kube::{OutputMode, TraceSpec, TraceStatus};
 use gadgetd_kube_tests::{
     Cluster, Files, LIMIT, SYSTEM, Tracing, World, make, names, settings, spec,
-    spo::{Release, releases},
+    spo::{self, Release, releases},
 };
 use k8s_openapi::{
     api::apps::v1::{Deployment, ReplicaSet},
@@ -28,7 +28,7 @@ struct Profiles {
 
 impl Profiles {
     fn of(release: &Release) -> Self {
-        let version = release.version.name();
+        let version = release.version;
         let kind = ApiResource {
             group: spo::GROUP.into(),
             version: version.into(),
@@ -115,6 +115,7 @@ async fn every_release_gets_profiles_that_it_accepts() -> Result<()> {
         several_containers(&scene, &profiles).await?;
         owners(&scene, &profiles).await?;
         only_in_its_own_namespace(&scene, &profiles).await?;
+        what_no_profile_can_say(&scene, &profiles).await?;
         remove(&scene.cluster, &release).await?;
     }
     running.stop().await
@@ -126,7 +127,8 @@ async fn without_the_operator(scene: &Scene) -> Result<()> {
     let trace = scene.trace(SYSTEM, scene.spec(&shop, "cart-0", "")).await?;
     let status = trace.operate("stop", &[]).await?;
     let want = format!(
-        "{shop}/cart-0/app: The cluster has no SeccompProfile objects: install the Security Profiles Operator"
+        "{shop}/cart-0/app: gadget seccomp failed: the cluster has no SeccompProfile objects: install the Security \
+         Profiles Operator"
     );
     assert_eq!(status.operation_error, Some(want));
     trace.delete().await
@@ -146,7 +148,10 @@ async fn one_profile(scene: &Scene, profiles: &Profiles) -> Result<()> {
 
     let name = profiles.name(&shop, "hello-profile");
     let profile = profiles.api(&scene.cluster, &shop).get(&name).await?;
-    assert_eq!(profile.data["spec"]["syscalls"][0]["names"], json!(["read", "write"]));
+    assert_eq!(
+        profile.data["spec"]["syscalls"][0]["names"],
+        json!(["execve", "exit", "exit_group", "read", "write"])
+    );
     assert_eq!(profile.data["spec"]["defaultAction"], "SCMP_ACT_ERRNO");
     let annotation = |name: &str| profile.annotations()[&format!("seccomp.gadget.kinvolk.io/{name}")].clone();
     assert_eq!(annotation("trace"), format!("{SYSTEM}/{}", trace.name));
@@ -284,6 +289,24 @@ async fn only_in_its_own_namespace(scene: &Scene, profiles: &Profiles) -> Result
     );
     let all = profiles.all(&scene.cluster).await?;
     assert!(!all.iter().any(|p| p.namespace() == Some(bank.clone()) || p.name_any().starts_with(&bank)));
+    Ok(())
+}
+
+async fn what_no_profile_can_say(scene: &Scene, profiles: &Profiles) -> Result<()> {
+    let shop = names("shop");
+    scene.pod(&shop, "cart-0", &[0]).await?;
+    let trace = scene.trace(&shop, scene.spec("", "cart-0", "p")).await?;
+    let status = trace.operate("generate", &[("default-errno", "38")]).await?;
+    let want = format!(
+        "{shop}/cart-0/app: formatter spo cannot write the policy: a SeccompProfile has no field for the default errno \
+         38; leave it out, and it is EPERM"
+    );
+    assert_eq!(status.operation_error.as_ref(), Some(&want));
+    assert_eq!(resources(&status), [""; 0]);
+    // EPERM is what it means anyway.
+    let status = trace.operate("stop", &[("default-errno", "1")]).await?;
+    assert_eq!(status.operation_error, None);
+    assert_eq!(resources(&status), [profiles.resource(&shop, "p")]);
     Ok(())
 }
 
