@@ -10,12 +10,15 @@ use crate::{
     setup,
 };
 
-/// Builds gadgetd and, through its build scripts, all that it embeds; returns the program.
+/// Builds gadgetd and, through its build scripts, all that it embeds, and the command line for clusters; returns
+/// gadgetd.
 pub(crate) fn run() -> Result<PathBuf> {
     setup::ensure(setup::For::Build)?;
-    let program = program("gadgetd")?;
-    eprintln!("gadgetd is {}", program.display());
-    Ok(program)
+    let gadgetd = program("gadgetd")?;
+    let plugin = program("kubectl-gadget")?;
+    eprintln!("gadgetd is {}", gadgetd.display());
+    eprintln!("kubectl-gadget is {}; as `kubectl gadget` where it is on the PATH", plugin.display());
+    Ok(gadgetd)
 }
 
 /// Builds a program of the workspace and returns it.

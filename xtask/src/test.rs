@@ -48,7 +48,10 @@ impl Tier {
         match (package, target) {
             (_, "enforced") => Self::Enforced,
             ("gadgetd-e2e", "gadgetd_e2e" | "gadgetd-e2e") => Self::Pure,
-            ("gadgetd-kube-tests", _) | ("gadgetd-e2e", "api_server") | ("gadgetd", "serve") => Self::Api,
+            ("gadgetd-kube-tests", _)
+            | ("gadgetd-e2e", "api_server")
+            | ("gadgetd", "serve")
+            | ("gadgetd-cli", "cluster") => Self::Api,
             ("gadgetd-e2e", _) => Self::Node,
             ("gadgetd-host" | "gadgetd-guests", _) | ("gadgetd-node", "objects") => Self::Host,
             (

@@ -1,0 +1,468 @@
+//! The command line: what it takes, and how it explains itself.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use clap_complete::Shell;
+
+const EXAMPLES: &str = "\
+Examples:
+  Install the runtime, one pod on each node:
+    kubectl gadget deploy
+
+  Record a pod while you use it, end that with Ctrl-C, and keep its seccomp profile:
+    kubectl gadget run seccomp -n shop -p cart-0 -o profile.json
+
+  The same in two steps; the pod need not exist yet:
+    kubectl gadget seccomp-advisor start -n shop -p cart-0
+    kubectl gadget seccomp-advisor stop <ID>
+
+Results go to standard output, everything for people to standard error.
+
+Exit status:
+  0  done
+  1  failed
+  2  wrong usage
+  3  the recording is incomplete; the result is still printed, and what was lost is told";
+
+const RUN_USAGE: &str = "\
+kubectl gadget run [OPTIONS] <GADGET> --pod <NAME>
+       kubectl gadget run [OPTIONS] <GADGET> --selector <KEY=VALUE,…>";
+
+const RUN_AFTER: &str = "\
+Examples:
+  kubectl gadget run seccomp -n shop -p cart-0
+  kubectl gadget run seccomp -n shop -l app=cart --timeout 5m --param merge=pod
+  kubectl gadget run seccomp -A -l tier=web --formatter table
+  id=$(kubectl gadget run seccomp -n shop -p cart-0 --detach)
+
+Ctrl-C, SIGTERM and the end of --timeout end the recording and print the result; a second Ctrl-C ends at once, \
+without one. Nothing stays in the cluster. With --detach the recording goes on: show, stop and delete take the id.
+
+One container gives one document, as it is. Several give a JSON array, with the container that each is about.
+
+Parameters of the runtime itself: merge=container|pod (what one document is about). Others go to the gadget and its \
+formatter.";
+
+const ADVISOR_AFTER: &str = "\
+Examples:
+  kubectl gadget seccomp-advisor start -n shop -p cart-0
+  kubectl gadget seccomp-advisor start -n shop -p cart-0 -m seccomp-profile --seccomp-profile-name shop/cart
+  kubectl gadget seccomp-advisor list
+  kubectl gadget seccomp-advisor stop <ID>";
+
+/// Record which system calls pods make, and turn them into something useful.
+///
+/// The recording is made by the runtime, gadgetd, which runs on every node (`kubectl gadget deploy`). What is
+/// recorded is in Trace objects; this command makes, reads and deletes them, and connects to nothing but the API
+/// server.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kubectl-gadget",
+    bin_name = "kubectl gadget",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = EXAMPLES,
+    after_long_help = EXAMPLES
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Which cluster, as whom, and what is common to all commands.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Cluster")]
+pub(crate) struct ClusterArgs {
+    /// The kubeconfig file; otherwise KUBECONFIG, `~/.kube/config`, or the service account of the pod.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// The context of the kubeconfig.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
+
+    /// The cluster of the kubeconfig.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub cluster: Option<String>,
+
+    /// The user of the kubeconfig.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub user: Option<String>,
+
+    /// The namespace of the pods; otherwise that of the context.
+    #[arg(short, long, global = true, value_name = "NAME")]
+    pub namespace: Option<String>,
+
+    /// Do it as this user.
+    #[arg(long = "as", global = true, value_name = "USER")]
+    pub as_user: Option<String>,
+
+    /// Do it as a member of this group; may be repeated. Goes with --as.
+    #[arg(long = "as-group", global = true, value_name = "GROUP")]
+    pub as_groups: Vec<String>,
+
+    /// The namespace of the runtime.
+    #[arg(
+        long,
+        global = true,
+        env = "GADGETD_NAMESPACE",
+        hide_env = true,
+        value_name = "NAME",
+        default_value = "gadget"
+    )]
+    pub runtime_namespace: String,
+
+    /// How long nodes may take to answer.
+    #[arg(long, global = true, value_name = "TIME", default_value = "30s", value_parser = time)]
+    pub wait: Duration,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Record pods, and run a gadget on the recording.
+    #[command(override_usage = RUN_USAGE, after_help = RUN_AFTER, after_long_help = RUN_AFTER)]
+    Run(RunArgs),
+    /// Record pods in two steps, and get a seccomp profile.
+    #[command(
+        name = "seccomp-advisor",
+        after_help = ADVISOR_AFTER,
+        after_long_help = ADVISOR_AFTER,
+        subcommand_required = true,
+        arg_required_else_help = true
+    )]
+    Advisor {
+        #[command(subcommand)]
+        command: AdvisorCommand,
+    },
+    /// List recordings.
+    List(ListArgs),
+    /// Show what has come of a recording so far.
+    Show(ShowArgs),
+    /// End a recording and print its result. The recording stays, for `show`, until it is deleted.
+    Stop(StopArgs),
+    /// Delete recordings, whether they have ended or not.
+    Delete(DeleteArgs),
+    /// Install the runtime, or bring it up to date, and wait until it is ready on every node.
+    Deploy(DeployArgs),
+    /// Remove the runtime and everything that belongs to it, recordings included.
+    Undeploy(UndeployArgs),
+    /// Tell the version of this command, and what runs on the nodes.
+    Version(VersionArgs),
+    /// Print the completions of a shell.
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write man pages into a folder.
+    #[command(hide = true)]
+    Man {
+        /// The folder; it must exist.
+        folder: PathBuf,
+    },
+}
+
+/// Which containers.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Which containers")]
+pub(crate) struct SelectArgs {
+    /// The pod. It need not exist yet.
+    #[arg(short, long = "pod", alias = "podname", value_name = "NAME", required_unless_present = "selector")]
+    pub pod: Option<String>,
+
+    /// The container; otherwise all of the pod's.
+    #[arg(short, long = "container", alias = "containername", value_name = "NAME")]
+    pub container: Option<String>,
+
+    /// Pods with these labels.
+    #[arg(short = 'l', long, value_name = "KEY=VALUE,…")]
+    pub selector: Option<String>,
+
+    /// Pods of all namespaces.
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+
+    /// The node that records; otherwise that of the pod, or all of them.
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The gadget, such as `seccomp`.
+    #[arg(value_name = "GADGET")]
+    pub gadget: String,
+
+    /// End the recording after this time, such as `30s`, `5m` or `1h`.
+    #[arg(short, long, value_name = "TIME", value_parser = time)]
+    pub timeout: Option<Duration>,
+
+    /// How the result is written, such as `oci`, `spo` or `table`.
+    #[arg(short, long, value_name = "NAME")]
+    pub formatter: Option<String>,
+
+    /// A parameter of the gadget, the formatter or the runtime; may be repeated.
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parameter)]
+    pub params: Vec<(String, String)>,
+
+    /// Write the result to this file instead of standard output.
+    #[arg(short, long, value_name = "FILE", conflicts_with = "detach")]
+    pub output: Option<PathBuf>,
+
+    /// Start the recording, print its id, and leave it on.
+    #[arg(long)]
+    pub detach: bool,
+
+    #[command(flatten)]
+    pub select: SelectArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AdvisorCommand {
+    /// Start a recording, and print its id.
+    Start(AdvisorStartArgs),
+    /// End a recording: print the profile, or the names of the profiles that were made. The recording is deleted.
+    Stop(AdvisorStopArgs),
+    /// List the recordings for seccomp profiles.
+    List(ListArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AdvisorStartArgs {
+    /// Where the profile goes.
+    #[arg(short = 'm', long, value_name = "MODE", value_enum, default_value = "terminal")]
+    pub output_mode: AdvisorMode,
+
+    /// The name of the `SeccompProfile`, with or without its namespace.
+    #[arg(long, value_name = "[NAMESPACE/]NAME", conflicts_with = "profile_prefix")]
+    pub seccomp_profile_name: Option<String>,
+
+    /// What the name of the `SeccompProfile` begins with; the pod's name follows.
+    #[arg(long, value_name = "[NAMESPACE/]PREFIX")]
+    pub profile_prefix: Option<String>,
+
+    #[command(flatten)]
+    pub select: SelectArgs,
+}
+
+/// Where a profile goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AdvisorMode {
+    /// `stop` prints it.
+    Terminal,
+    /// Into a `SeccompProfile` object of the Security Profiles Operator.
+    SeccompProfile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AdvisorStopArgs {
+    /// The id that `start` printed.
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// How objects are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// As JSON.
+    Json,
+    /// As YAML.
+    Yaml,
+    /// A table with more columns.
+    Wide,
+    /// Only their names.
+    Name,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// How the list is printed.
+    #[arg(short, long, value_name = "FORMAT", value_enum)]
+    pub output: Option<Format>,
+
+    /// Of all namespaces. It is the default for who may list them.
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// The id of the recording, or the name of a Trace, with or without its namespace.
+    #[arg(value_name = "ID")]
+    pub id: String,
+
+    /// Go on until the recording ends: each document, as it is made, in a line of JSON.
+    #[arg(short, long, conflicts_with_all = ["output", "generate"])]
+    pub follow: bool,
+
+    /// Make documents of what was recorded so far; the recording goes on.
+    #[arg(short, long)]
+    pub generate: bool,
+
+    /// Print the Trace object instead of the documents.
+    #[arg(short, long, value_name = "FORMAT", value_enum)]
+    pub output: Option<Format>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// The id of the recording, or the name of a Trace, with or without its namespace.
+    #[arg(value_name = "ID")]
+    pub id: String,
+
+    /// Write the result to this file instead of standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    /// The ids of recordings, or names of Traces, with or without their namespaces.
+    #[arg(value_name = "ID", required = true)]
+    pub ids: Vec<String>,
+
+    /// Do not wait for nodes: what they hold of it is given up by force.
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeployArgs {
+    /// The image of the runtime.
+    #[arg(long, value_name = "REFERENCE")]
+    pub image: Option<String>,
+
+    /// Print the manifests instead of applying them.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// How long to wait until every node is ready.
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = time)]
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UndeployArgs {
+    /// How long to wait until everything is gone.
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = time)]
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VersionArgs {
+    /// Only that of this command.
+    #[arg(long)]
+    pub client: bool,
+
+    /// How it is printed.
+    #[arg(short, long, value_name = "FORMAT", value_enum)]
+    pub output: Option<VersionFormat>,
+}
+
+/// How versions are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VersionFormat {
+    /// As JSON.
+    Json,
+    /// As YAML.
+    Yaml,
+}
+
+fn parameter(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("a parameter is given as name=value".into()),
+    }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("that is no time".into()),
+        Ok(time) => Ok(time),
+        Err(e) => Err(format!("{e}; write it as 30s, 5m or 1h30m")),
+    }
+}
+
+/// Ends the program as wrong usage ends it.
+pub(crate) fn misused(kind: ErrorKind, what: &str) -> ! {
+    Cli::command().error(kind, what).exit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, ErrorKind> {
+        Cli::try_parse_from(line.split_whitespace()).map_err(|e| e.kind())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_full_line_is_taken() {
+        let line = "kubectl-gadget run seccomp -n shop -p cart-0 -c app -l a=b --node n1 --timeout 1m30s --formatter \
+                    spo --param merge=pod --param x= -o f --context c --as ada --as-group g --as-group h";
+        let Ok(Cli { cluster, command: Command::Run(run) }) = parse(line) else { panic!("{line}") };
+        assert_eq!((cluster.namespace.as_deref(), cluster.context.as_deref()), (Some("shop"), Some("c")));
+        assert_eq!(
+            (cluster.as_user.as_deref(), cluster.as_groups),
+            (Some("ada"), vec!["g".into(), "h".into()])
+        );
+        assert_eq!(run.select.pod.as_deref(), Some("cart-0"));
+        assert_eq!(run.timeout, Some(Duration::from_secs(90)));
+        assert_eq!(run.params, [("merge".into(), "pod".into()), ("x".into(), String::new())]);
+    }
+
+    #[test]
+    fn the_lines_of_the_older_gadget_are_taken() {
+        for line in [
+            "kubectl-gadget seccomp-advisor start -n seccomp-demo -p hello-python",
+            "kubectl-gadget seccomp-advisor start -n seccomp-demo -m seccomp-profile --seccomp-profile-name \
+             seccomp-demo/hello-profile -p hello-python",
+            "kubectl-gadget seccomp-advisor start --podname a --containername b --output-mode terminal",
+            "kubectl-gadget seccomp-advisor start -A -p a -m seccomp-profile --profile-prefix ns/x",
+            "kubectl-gadget seccomp-advisor stop jMzhur2dQjZJxDCI",
+            "kubectl-gadget seccomp-advisor list",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
+        }
+    }
+
+    #[test]
+    fn wrong_lines_are_refused() {
+        for (line, kind) in [
+            ("kubectl-gadget", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
+            ("kubectl-gadget walk", ErrorKind::InvalidSubcommand),
+            ("kubectl-gadget run -p a", ErrorKind::MissingRequiredArgument),
+            ("kubectl-gadget run seccomp", ErrorKind::MissingRequiredArgument),
+            ("kubectl-gadget run seccomp -c app", ErrorKind::MissingRequiredArgument),
+            ("kubectl-gadget run seccomp -p a --timeout 30", ErrorKind::ValueValidation),
+            ("kubectl-gadget run seccomp -p a --timeout 0s", ErrorKind::ValueValidation),
+            ("kubectl-gadget run seccomp -p a --param x", ErrorKind::ValueValidation),
+            ("kubectl-gadget run seccomp -p a --detach -o f", ErrorKind::ArgumentConflict),
+            ("kubectl-gadget seccomp-advisor", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
+            ("kubectl-gadget seccomp-advisor start", ErrorKind::MissingRequiredArgument),
+            ("kubectl-gadget seccomp-advisor start -p a -m file", ErrorKind::InvalidValue),
+            (
+                "kubectl-gadget seccomp-advisor start -p a --seccomp-profile-name a --profile-prefix b",
+                ErrorKind::ArgumentConflict,
+            ),
+            ("kubectl-gadget seccomp-advisor stop", ErrorKind::MissingRequiredArgument),
+            ("kubectl-gadget show x -f -o json", ErrorKind::ArgumentConflict),
+            ("kubectl-gadget show", ErrorKind::MissingRequiredArgument),
+            ("kubectl-gadget delete", ErrorKind::MissingRequiredArgument),
+            ("kubectl-gadget list -o xml", ErrorKind::InvalidValue),
+            ("kubectl-gadget completion dos", ErrorKind::InvalidValue),
+        ] {
+            assert_eq!(parse(line).map(|_| ()), Err(kind), "{line}");
+        }
+    }
+}
