@@ -2,7 +2,7 @@
 //!
 //! [`ApiServer`] is etcd and kube-apiserver on free ports of the loopback interface, with TLS and RBAC; no root is
 //! needed. [`Node`] is a whole cluster of one node in mount and network namespaces of its own: default paths and
-//! ports inside, nothing of it outside. The programs come from [`gadgetd_kube_assets`], the images from
+//! ports inside, nothing of it outside. [`Runtime`] is gadgetd on it, [`Shell`] a person who follows a script. The programs come from [`gadgetd_kube_assets`], the images from
 //! [`images`]; nothing is ever pulled.
 //!
 //! Whatever was started ends with its handle, with the process that holds it, and at the latest with the next start.
@@ -27,11 +27,15 @@ pub mod images;
 mod node;
 mod pki;
 mod process;
+mod runtime;
+mod shell;
 mod wait;
 
 pub use api_server::{ApiServer, User};
 pub use gadgetd_kube_assets::Tier;
 pub use node::Node;
+pub use runtime::Runtime;
+pub use shell::Shell;
 pub use wait::eventually;
 
 use std::path::PathBuf;

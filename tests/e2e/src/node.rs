@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::io::{Seek as _, Write as _};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -146,8 +147,21 @@ impl Node {
     /// The kubectl of the cluster's own version, as its administrator.
     pub fn kubectl(&self) -> Result<Command> {
         let mut command = Command::new(self.assets.join("kubectl"));
-        command.env("KUBECONFIG", self.api.kubeconfig(&User::admin())?);
+        command.env("KUBECONFIG", self.kubeconfig()?);
         Ok(command)
+    }
+
+    /// The kubeconfig of the cluster's administrator.
+    pub(crate) fn kubeconfig(&self) -> Result<PathBuf> {
+        self.api.kubeconfig(&User::admin())
+    }
+
+    /// A `PATH` with the cluster's programs, then those of a folder, then the machine's.
+    pub(crate) fn programs(&self, folder: &Path) -> Result<OsString> {
+        let path = path(&self.assets)?;
+        let mut folders: Vec<_> = std::env::split_paths(&path).collect();
+        folders.insert(1, folder.to_owned());
+        Ok(std::env::join_paths(folders)?)
     }
 
     /// What kubectl writes to stdout.
@@ -160,9 +174,10 @@ impl Node {
 
     /// Applies a manifest (YAML or JSON).
     pub fn apply(&self, manifest: &str) -> Result<()> {
-        let file = self.state.join("applied");
-        fs::write(&file, manifest)?;
-        run(self.kubectl()?.arg("apply").stdin(File::open(file)?).args(["--filename", "-"])).map(drop)
+        let mut file = tempfile::tempfile()?;
+        file.write_all(manifest.as_bytes())?;
+        file.rewind()?;
+        run(self.kubectl()?.arg("apply").stdin(file).args(["--filename", "-"])).map(drop)
     }
 
     /// A command that will run on the node: with its paths and its network.
