@@ -2,7 +2,14 @@
 
 fn main() {
     gadgetd_artifacts::rerun_if_changed(gadgetd_artifacts::Sources::Components);
-    let packages = ["seccomp-advisor", "formatter-oci", "formatter-spo", "formatter-table"];
+    let packages = [
+        "seccomp-advisor",
+        "formatter-html",
+        "formatter-oci",
+        "formatter-spo",
+        "formatter-systemd",
+        "formatter-table",
+    ];
     let files = gadgetd_artifacts::or_fail(gadgetd_artifacts::components(&packages));
     for (package, file) in packages.iter().zip(files) {
         let variable = package.replace('-', "_").to_uppercase();

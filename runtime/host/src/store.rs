@@ -16,9 +16,11 @@ use crate::{
 type BuiltIn = (&'static str, &'static [u8]);
 
 const GADGETS: [BuiltIn; 1] = [("seccomp", include_bytes!(env!("COMPONENT_SECCOMP_ADVISOR")))];
-const FORMATTERS: [BuiltIn; 3] = [
+const FORMATTERS: [BuiltIn; 5] = [
+    ("html", include_bytes!(env!("COMPONENT_FORMATTER_HTML"))),
     ("oci", include_bytes!(env!("COMPONENT_FORMATTER_OCI"))),
     ("spo", include_bytes!(env!("COMPONENT_FORMATTER_SPO"))),
+    ("systemd", include_bytes!(env!("COMPONENT_FORMATTER_SYSTEMD"))),
     ("table", include_bytes!(env!("COMPONENT_FORMATTER_TABLE"))),
 ];
 

@@ -2,6 +2,8 @@
 
 mod chart;
 mod crds;
+mod engine;
+mod systemd;
 mod version;
 mod x32;
 
@@ -27,7 +29,7 @@ impl Generated {
 pub(crate) fn run(check: bool) -> Result<()> {
     let mut stale = Vec::new();
     // In this order: the chart is made from what the others write.
-    for files in [x32::files, crds::files, version::files, chart::files] {
+    for files in [x32::files, systemd::files, engine::files, crds::files, version::files, chart::files] {
         for Generated { path, content } in files()? {
             let full = workspace().join(&path);
             if fs::read_to_string(&full).is_ok_and(|there| there == content) {
