@@ -7,12 +7,11 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use gadgetd_e2e::images::{self, Image};
 use gadgetd_e2e::{Node, Runtime, Shell, Tier, assets};
-use gadgetd_kube::spo::Version;
 use gadgetd_kube_tests::spo::releases;
 
 /// Named in the script as `$SPO`: the definition of `SeccompProfile` in the oldest release that gadgetd writes for.
 fn definition() -> Result<String> {
-    let oldest = releases()?.into_iter().find(|release| release.version == Version::V1Alpha1);
+    let oldest = releases()?.into_iter().find(|release| release.version == "v1alpha1");
     let mut crd = serde_json::to_value(oldest.context("a release with v1alpha1")?.crd)?;
     crd["apiVersion"] = "apiextensions.k8s.io/v1".into();
     crd["kind"] = "CustomResourceDefinition".into();

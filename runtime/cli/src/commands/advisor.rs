@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::error::ErrorKind;
-use gadgetd_kube::spo;
+use gadgetd_core::spo;
 
 use super::{
     start::{clean_up, detached},

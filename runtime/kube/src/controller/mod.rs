@@ -116,6 +116,8 @@ struct Context<R, U, F> {
     parts: Parts<R, U, F>,
     /// Other nodes that somebody waits for, by the Trace's uid, and since when.
     waiting: Mutex<HashMap<String, (String, Instant)>>,
+    /// The uids of the Traces that are looked at again and again, because something is recorded for them.
+    recording: Mutex<HashSet<String>>,
 }
 
 impl<R, U, F> Context<R, U, F> {
@@ -135,6 +137,22 @@ impl<R, U, F> Context<R, U, F> {
             })
             .or_insert_with(|| (node.to_owned(), Instant::now()));
         since.elapsed()
+    }
+
+    /// Notes whether something is recorded for a Trace.
+    fn records(&self, uid: &str, is: bool) {
+        let mut recording = self.recording.lock().unwrap_or_else(PoisonError::into_inner);
+        if is {
+            recording.insert(uid.to_owned());
+        } else {
+            recording.remove(uid);
+        }
+    }
+
+    /// For how many Traces something is recorded.
+    fn recordings(&self) -> u32 {
+        let recording = self.recording.lock().unwrap_or_else(PoisonError::into_inner);
+        u32::try_from(recording.len()).unwrap_or(u32::MAX)
     }
 
     fn waits_no_more(&self, uid: &str) {
@@ -160,7 +178,8 @@ pub async fn run<R: Recorder, U: Runner, F: FileSink>(
         let trace = known.find(|t| t.metadata.uid.as_deref() == Some(&uid));
         futures::future::ready(trace.map(|t| ObjectRef::from_obj(&*t)))
     });
-    let context = Arc::new(Context { client, settings, parts, waiting: Mutex::default() });
+    let context =
+        Arc::new(Context { client, settings, parts, waiting: Mutex::default(), recording: Mutex::default() });
     let (stop, stopped) = tokio::sync::watch::channel(());
     let shutdown = shutdown.map(move |()| drop(stop)).shared();
     let reconciliations = controller

@@ -44,6 +44,10 @@ const NEWS: SignedDuration = SignedDuration::from_secs(2);
 /// How long after a step that failed for good on this node it is tried again.
 const LATER: Duration = Duration::from_secs(30);
 
+/// How long the looks at all recordings are apart, on average. What waits its turn in kube's queue has no order there: with more
+/// looks than can be taken, some Trace could wait for ever, and with it whoever has just asked for its document.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// How often a node that exists and does not answer is looked for again.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -188,6 +192,7 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
 
     /// Nothing to do but, for one of the nodes, to keep the summary true.
     async fn rest(&self, trace: &Trace, pause: Option<Duration>) -> Result<Action, StepError> {
+        self.context.records(&self.uid, pause.is_some());
         let nodes = trace.status.iter().flat_map(|s| &s.nodes).map(|n| n.node.as_str());
         // Whoever writes its own part writes the summary; one more looks whether that came to pass.
         if nodes.min() == Some(self.node()) {
@@ -198,6 +203,7 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
 
     /// The object is gone, and took the finalizer with it: whatever is recorded for it is for nobody.
     async fn gone(&self) -> Result<Action, StepError> {
+        self.context.records(&self.uid, false);
         self.context.waits_no_more(&self.uid);
         part(self.context.parts.recorder.stop(&self.uid, None).await)?;
         Ok(Action::await_change())
@@ -584,7 +590,7 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
 
     /// How long until there is something to see.
     fn pause(&self, trace: &Trace) -> Duration {
-        let progress = self.context.settings.progress;
+        let progress = self.context.settings.progress.max(LOOK * self.context.recordings());
         machine::remaining(trace, &self.here()).map_or(progress, |rest| rest.min(progress))
     }
 
