@@ -1,7 +1,7 @@
 //! `SeccompProfile` objects of the [Security Profiles Operator], as far as they say what a policy says.
 //!
 //! [`parse`] reads one into the neutral [`Policy`]: the host uses it to check what a formatter wrote. As with
-//! [`oci`](crate::oci), an object that asks for anything that is not understood is refused, never read as something
+//! [`oci`], an object that asks for anything that is not understood is refused, never read as something
 //! weaker: a `baseProfileName` would allow more, `disabled` would allow everything.
 //!
 //! [Security Profiles Operator]: https://github.com/kubernetes-sigs/security-profiles-operator

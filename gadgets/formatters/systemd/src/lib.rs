@@ -76,7 +76,7 @@ impl Formatter for Systemd {
         let besides: Vec<_> = DEFAULT.names(machine).filter(|name| !allowed.contains(name)).collect();
         if !besides.is_empty() {
             line(&mut text, "# systemd allows these too, whatever is written here (its group @default):");
-            lines(&mut text, "#  ", &besides);
+            lines(&mut text, "#   ", &besides);
         }
         line(&mut text, "[Service]");
         let architectures: Vec<_> = policy.architectures.iter().copied().map(architecture).collect();
@@ -184,7 +184,7 @@ fn lines(text: &mut String, start: &str, words: &[&str]) {
             line(text, &current);
             current = format!("{start}{word}");
         } else {
-            if !fresh || start.starts_with('#') {
+            if !fresh {
                 current.push(' ');
             }
             current.push_str(word);
