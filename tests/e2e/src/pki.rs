@@ -1,6 +1,7 @@
 //! The certificates of one cluster.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -9,6 +10,7 @@ use rcgen::{
     KeyUsagePurpose,
 };
 use serde_json::json;
+use tempfile::NamedTempFile;
 
 /// One authority signs for servers and clients alike: this cluster trusts nobody else.
 pub(crate) struct Pki {
@@ -84,8 +86,10 @@ impl Pki {
             "contexts": [{"name": "e2e", "context": {"cluster": "e2e", "user": name}}],
             "current-context": "e2e",
         });
-        fs::write(&path, serde_json::to_vec_pretty(&config)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        // Somebody may be reading it: there is never half of it.
+        let mut draft = NamedTempFile::new_in(&self.folder)?;
+        draft.write_all(&serde_json::to_vec_pretty(&config)?)?;
+        draft.persist(&path).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(path)
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::process::run;
@@ -95,6 +95,25 @@ impl<'a> Runtime<'a> {
         let text = self.get("/metrics")?;
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         Ok(value.with_context(|| format!("no {name} in {text}"))?.parse()?)
+    }
+
+    /// Takes it off its node, as a drain does, or puts it back; waits until it is gone, or ready.
+    pub async fn elsewhere(&self, elsewhere: bool) -> Result<()> {
+        let label = if elsewhere { json!("elsewhere") } else { Value::Null };
+        let spec = json!({ "nodeSelector": { "e2e": label } });
+        let patch = json!({ "spec": { "template": { "spec": spec } } }).to_string();
+        let inside = ["--namespace", Self::NAMESPACE];
+        let kubectl = |arguments: &[&str]| self.node.kubectl_output(&[&inside[..], arguments].concat());
+        kubectl(&["patch", "daemonset", "gadgetd", "--patch", &patch])?;
+        if !elsewhere {
+            return kubectl(&["rollout", "status", "daemonset/gadgetd", "--timeout=90s"]).map(drop);
+        }
+        eventually("node without gadgetd", LIMIT, async || {
+            let pods = kubectl(&["get", "pods", "--output=name"])?;
+            ensure!(pods.is_empty(), "{pods}");
+            Ok(())
+        })
+        .await
     }
 
     /// Waits until nothing is recorded, neither in the kernel nor on disk.

@@ -131,7 +131,8 @@ async fn it_ends_with_its_process_and_at_the_latest_with_the_next_start() -> Res
 
 /// A process that holds a node on which `run` has been run.
 fn held(run: &str) -> Result<Child> {
-    let run = format!("{{ {run}; }} >&2 && echo held && exec sleep 1000");
+    // It ends with its input, which ends with whoever holds the other end: nobody else would end it.
+    let run = format!("{{ {run}; }} >&2 && echo held && exec cat");
     let path = std::env::join_paths(
         assets(Tier::Node)
             .into_iter()
@@ -140,6 +141,7 @@ fn held(run: &str) -> Result<Child> {
     let mut holder = Command::new(env!("CARGO_BIN_EXE_gadgetd-e2e"))
         .args(["node", "--", "bash", "-c", &run])
         .env("PATH", path)
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
     let mut line = String::new();

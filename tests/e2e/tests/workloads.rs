@@ -12,6 +12,7 @@ use gadgetd_kube_tests::{SYSTEM, Tracing, make, names_in};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::{Api, Client};
 use serde_json::{Value, json};
+use tokio::sync::{RwLock, RwLockReadGuard};
 
 /// How long a kubelet may take for what a test waits for.
 const LIMIT: Duration = Duration::from_mins(2);
@@ -23,8 +24,12 @@ macro_rules! serving {
     };
 }
 
+/// Whoever records needs gadgetd; one test takes it away from the others.
+static RUNTIME: RwLock<()> = RwLock::const_new(());
+
 /// A namespace on the node that these tests share.
 struct Scene {
+    _there: Option<RwLockReadGuard<'static, ()>>,
     runtime: Runtime<'static>,
     admin: Client,
     namespace: &'static str,
@@ -36,12 +41,18 @@ impl Scene {
         if assets(Tier::Node).is_none() {
             return Ok(None);
         }
+        let there = RUNTIME.read().await;
+        Ok(Some(Self { _there: Some(there), ..Self::alone(namespace).await? }))
+    }
+
+    /// For whoever holds [`RUNTIME`].
+    async fn alone(namespace: &'static str) -> Result<Self> {
         let runtime = Runtime::shared().await?;
         let admin = runtime.node().api().client(&User::admin()).await?;
         make(&Api::<Namespace>::all(admin.clone()), json!({ "metadata": { "name": namespace } })).await?;
         let accounts = Api::<ServiceAccount>::namespaced(admin.clone(), namespace);
         eventually("account for the pods", LIMIT, async || accounts.get("default").await).await?;
-        Ok(Some(Self { runtime, admin, namespace }))
+        Ok(Self { _there: None, runtime, admin, namespace })
     }
 
     fn node(&self) -> &'static Node {
@@ -330,4 +341,44 @@ async fn enforce(scene: &Scene, escalation: bool) -> Result<()> {
     ensure!(!refused.status.success() && message.contains("Operation not permitted"), "{refused:?}");
     // A profile without what an end takes would keep it from ending.
     scene.delete("confined")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_goes_on_while_gadgetd_is_gone() -> Result<()> {
+    if assets(Tier::Node).is_none() {
+        return Ok(());
+    }
+    let _mine = RUNTIME.write().await;
+    let scene = Scene::alone("gone").await?;
+    let labels = [("app".to_owned(), "cart".to_owned())];
+    let filter = TraceFilter { labels: labels.into(), ..TraceFilter::default() };
+    let trace = scene.start(TraceSpec { filter: Some(filter), ..scene.spec("") }).await?;
+    let pod = |name: &str, spec: Value| {
+        let metadata = json!({ "name": name, "namespace": scene.namespace, "labels": { "app": "cart" } });
+        let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec });
+        scene.node().apply(&pod.to_string())
+    };
+    pod("cart-0", json!({ "containers": [container("app", serving!("true"))] }))?;
+    scene.ready("cart-0")?;
+    found(&trace, 1).await?;
+
+    scene.runtime.elsewhere(true).await?;
+    ensure!(scene.exec("cart-0", &["mkdir", "/tmp/a"])?.status.success());
+    // One comes and goes, and nobody sees it but the kernel.
+    let brief = container("brief", "ln -s a /tmp/b");
+    pod("cart-1", json!({ "restartPolicy": "Never", "containers": [brief] }))?;
+    eventually("end of the other pod", LIMIT, async || {
+        let phase = scene.kubectl(&["get", "pod", "cart-1", "--output=jsonpath={.status.phase}"])?;
+        ensure!(phase == "Succeeded", "{phase}");
+        Ok(())
+    })
+    .await?;
+    scene.runtime.elsewhere(false).await?;
+
+    let status = documented(&trace, 1).await?;
+    ensure!(allows(output(&status, "brief")?.output.as_ref(), "symlink")?, "{status:?}");
+    let status = stop(&trace).await?;
+    let app = output(&status, "app")?;
+    ensure!(allows(app.output.as_ref(), "mkdir")? && !allows(app.output.as_ref(), "symlink")?, "{app:?}");
+    scene.runtime.idle().await
 }
