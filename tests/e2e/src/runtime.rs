@@ -39,7 +39,7 @@ impl<'a> Runtime<'a> {
     }
 
     /// Loads the image, applies the manifests, and waits until gadgetd is ready.
-    pub async fn deploy(node: &'a Node) -> Result<Self> {
+    pub fn deploy(node: &'a Node) -> Result<Self> {
         Self::load_image(node)?;
         let mut apply = vec!["apply".to_owned()];
         let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/base");
@@ -56,7 +56,7 @@ impl<'a> Runtime<'a> {
     /// One on the node that the tests of a program share.
     pub async fn shared() -> Result<Runtime<'static>> {
         static SHARED: OnceCell<Runtime<'static>> = OnceCell::const_new();
-        SHARED.get_or_try_init(async || Runtime::deploy(Node::shared().await?).await).await.copied()
+        SHARED.get_or_try_init(async || Runtime::deploy(Node::shared().await?)).await.copied()
     }
 
     /// One that somebody else deployed, or is about to.

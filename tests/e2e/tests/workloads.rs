@@ -93,17 +93,6 @@ impl Scene {
         self.kubectl(&["delete", "pod", pod, "--timeout=90s"]).map(drop)
     }
 
-    /// What a user of the namespace may ask for: containers of one pod.
-    fn spec(&self, pod: &str) -> TraceSpec {
-        let filter = TraceFilter { podname: pod.into(), ..TraceFilter::default() };
-        TraceSpec {
-            node: Node::NAME.into(),
-            gadget: "seccomp".into(),
-            filter: Some(filter),
-            ..TraceSpec::default()
-        }
-    }
-
     /// Makes a Trace in a namespace, and starts it.
     async fn start_in(&self, namespace: &str, spec: TraceSpec) -> Result<Tracing> {
         let api = Api::namespaced(self.admin.clone(), namespace);
@@ -166,6 +155,17 @@ fn container(name: &str, script: &str) -> Value {
     })
 }
 
+/// What a user of the namespace may ask for: containers of one pod.
+fn spec(pod: &str) -> TraceSpec {
+    let filter = TraceFilter { podname: pod.into(), ..TraceFilter::default() };
+    TraceSpec {
+        node: Node::NAME.into(),
+        gadget: "seccomp".into(),
+        filter: Some(filter),
+        ..TraceSpec::default()
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_runs() -> Result<()> {
     let Some(scene) = Scene::new("runs").await? else { return Ok(()) };
@@ -174,7 +174,7 @@ async fn a_pod_that_runs() -> Result<()> {
     // In the runtime's own namespace a Trace may name any pod.
     let filter =
         TraceFilter { namespace: scene.namespace.into(), podname: "cart-0".into(), ..TraceFilter::default() };
-    let trace = scene.start_in(SYSTEM, TraceSpec { filter: Some(filter), ..scene.spec("") }).await?;
+    let trace = scene.start_in(SYSTEM, TraceSpec { filter: Some(filter), ..spec("") }).await?;
 
     ensure!(scene.exec("cart-0", &["mkdir", "/tmp/a"])?.status.success());
     let status = trace.operate("generate", &[]).await?;
@@ -196,7 +196,7 @@ async fn a_pod_that_runs() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_with_two_containers() -> Result<()> {
     let Some(scene) = Scene::new("two").await? else { return Ok(()) };
-    let trace = scene.start(scene.spec("cart-0")).await?;
+    let trace = scene.start(spec("cart-0")).await?;
     let containers =
         [container("app", serving!("mkdir /tmp/a")), container("log", serving!("ln -s a /tmp/b"))];
     scene.pod("cart-0", &json!({ "containers": containers }))?;
@@ -235,7 +235,7 @@ async fn a_job_that_ends_in_under_a_second() -> Result<()> {
         labels: [("job-name".to_owned(), "quick".to_owned())].into(),
         ..TraceFilter::default()
     };
-    let trace = scene.start(TraceSpec { filter: Some(filter), ..scene.spec("") }).await?;
+    let trace = scene.start(TraceSpec { filter: Some(filter), ..spec("") }).await?;
     let pod = json!({ "restartPolicy": "Never", "containers": [container("app", "mkdir /tmp/a")] });
     scene.apply("Job", "batch/v1", "quick", &json!({ "template": { "spec": pod } }))?;
     let status = documented(&trace, 1).await?;
@@ -248,7 +248,7 @@ async fn a_job_that_ends_in_under_a_second() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_init_container() -> Result<()> {
     let Some(scene) = Scene::new("init").await? else { return Ok(()) };
-    let trace = scene.start(scene.spec("cart-0")).await?;
+    let trace = scene.start(spec("cart-0")).await?;
     let spec = json!({
         "initContainers": [container("prepare", "mkdir /tmp/a")],
         "containers": [container("app", serving!("ln -s a /tmp/b"))],
@@ -272,7 +272,7 @@ async fn an_init_container() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_crashes_again_and_again() -> Result<()> {
     let Some(scene) = Scene::new("crashes").await? else { return Ok(()) };
-    let trace = scene.start(scene.spec("cart-0")).await?;
+    let trace = scene.start(spec("cart-0")).await?;
     // The second time it takes another way.
     let mut app = container("app", "mkdir /data/a || ln -s a /data/b; exit 1");
     app["volumeMounts"] = json!([{ "name": "data", "mountPath": "/data" }]);
@@ -288,7 +288,7 @@ async fn a_pod_that_crashes_again_and_again() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_is_deleted_at_once() -> Result<()> {
     let Some(scene) = Scene::new("deleted").await? else { return Ok(()) };
-    let trace = scene.start(scene.spec("cart-0")).await?;
+    let trace = scene.start(spec("cart-0")).await?;
     scene.pod("cart-0", &json!({ "containers": [container("app", "mkdir /tmp/a; sleep 1000")] }))?;
     found(&trace, 1).await?;
     scene.kubectl(&["delete", "pod", "cart-0", "--force", "--grace-period=0"])?;
@@ -318,8 +318,7 @@ async fn enforce(scene: &Scene, escalation: bool) -> Result<()> {
         app["securityContext"] = json!({ "allowPrivilegeEscalation": escalation });
         json!({ "securityContext": { "seccompProfile": seccomp }, "containers": [app] })
     };
-    let wanted =
-        TraceSpec { output_mode: OutputMode::File, output: "cart.json".into(), ..scene.spec("free") };
+    let wanted = TraceSpec { output_mode: OutputMode::File, output: "cart.json".into(), ..spec("free") };
     let trace = scene.start(wanted).await?;
     scene.pod("free", &pod(json!({ "type": "Unconfined" })))?;
     scene.ready("free")?;
@@ -352,7 +351,7 @@ async fn a_recording_goes_on_while_gadgetd_is_gone() -> Result<()> {
     let scene = Scene::alone("gone").await?;
     let labels = [("app".to_owned(), "cart".to_owned())];
     let filter = TraceFilter { labels: labels.into(), ..TraceFilter::default() };
-    let trace = scene.start(TraceSpec { filter: Some(filter), ..scene.spec("") }).await?;
+    let trace = scene.start(TraceSpec { filter: Some(filter), ..spec("") }).await?;
     let pod = |name: &str, spec: Value| {
         let metadata = json!({ "name": name, "namespace": scene.namespace, "labels": { "app": "cart" } });
         let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec });
