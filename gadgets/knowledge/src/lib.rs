@@ -2,7 +2,7 @@
 //! engine allows them where nobody says otherwise.
 //!
 //! None of it is this project's opinion where somebody who is asked more often has one: purposes are systemd's
-//! groups ([`GROUPS`]), and what is usual is the default profile of containerd ([`engine`]). Both tables are written by
+//! groups ([`GROUPS`]), and what is usual is the default profile of containerd ([`engine()`]). Both tables are written by
 //! `cargo xtask generate`. [`Risk`] follows from them. Gadgets and formatters link this crate; it needs nothing.
 //!
 //! ```
