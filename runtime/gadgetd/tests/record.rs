@@ -235,7 +235,9 @@ fn daemons_that_are_left_behind_are_ended() {
         return;
     }
     let number = unique_number();
-    let script = format!("for i in 1 2 3; do setsid sleep {number} & done");
+    // It ends when each has said that it has a session of its own.
+    let daemon = format!("setsid sh -c 'echo up; exec sleep {number} > /dev/null'");
+    let script = format!("for i in 1 2 3; do {daemon} & done | {{ read a; read b; read c; }}");
     let finished = record(&["sh", "-c", &script]).code(0).says("left 3 processes running");
     assert!(has(&finished.names(), "setsid"));
     assert_eq!(processes_with(&number), [0; 0]);

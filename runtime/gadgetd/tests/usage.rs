@@ -51,7 +51,7 @@ fn wrong_usage_has_its_own_code() {
         ("run seccomp --cgroup /sys/fs/cgroup/memory/x", "mounted at"),
         // What there is not, with what there is.
         ("run secomp -- true", "there are: seccomp"),
-        ("run seccomp --formatter occi -- true", "oci, spo, table"),
+        ("run seccomp --formatter occi -- true", "there are: oci, "),
         ("run seccomp --param default-acton=x -- true", "did you mean \"default-action\"?"),
         ("run seccomp --param compact=maybe -- true", "true or false"),
         ("run seccomp --param phase=most -- true", "phase"),
