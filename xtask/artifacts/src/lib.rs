@@ -28,6 +28,8 @@ use toolchain::{Missing, Toolchain};
 pub const EBPF_TARGET: &str = "bpfel-unknown-none";
 /// The target of the components: nothing of the outside world in it, so a guest imports our WIT and nothing else.
 pub const WASM_TARGET: &str = "wasm32-unknown-unknown";
+/// What only this workspace has, from its root.
+const CONTRACT: &str = "sdk/wit/worlds.wit";
 /// The profile of the components, in the workspace's `Cargo.toml`.
 pub const WASM_PROFILE: &str = "component";
 
@@ -178,10 +180,13 @@ pub fn or_fail<T>(result: Result<T, ArtifactError>) -> T {
     })
 }
 
-/// The root of the workspace.
+/// The root of the workspace: of the package that cargo is building or running right now. This crate's own place would
+/// not do: two checkouts that share a target folder share the compiled crate, and with it the place of the first.
 pub fn workspace() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors().nth(2).unwrap_or(here).to_path_buf()
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let running = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let root = |from: &Path| from.ancestors().find(|folder| folder.join(CONTRACT).is_file()).map(PathBuf::from);
+    running.as_deref().and_then(root).or_else(|| root(own)).unwrap_or_else(|| own.to_path_buf())
 }
 
 /// The target folder of the build that the running program is a part of: cargo marks it with a `CACHEDIR.TAG`.
@@ -305,7 +310,7 @@ mod tests {
 
     #[test]
     fn the_workspace_is_the_one_with_the_contract() {
-        assert!(workspace().join("sdk/wit/worlds.wit").is_file());
+        assert!(workspace().join(CONTRACT).is_file());
         assert!(target_dir().join("CACHEDIR.TAG").is_file());
     }
 }
