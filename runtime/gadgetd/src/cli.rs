@@ -4,6 +4,8 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
+use crate::module::ModuleArgs;
+
 const EXAMPLES: &str = "\
 Examples:
   Record a server while you use it, end it with Ctrl-C, and keep its profile:
@@ -94,6 +96,8 @@ pub(crate) enum Command {
     /// Run a command under a seccomp profile, as an OCI runtime would enforce it.
     #[command(after_help = CONFINE_AFTER, after_long_help = CONFINE_AFTER)]
     Confine(ConfineArgs),
+    /// What the author of a gadget or a formatter does with it.
+    Module(ModuleArgs),
     /// Work for a cluster, on one of its nodes: record what Traces ask for.
     #[command(after_help = SERVE_AFTER, after_long_help = SERVE_AFTER)]
     Serve(ServeArgs),

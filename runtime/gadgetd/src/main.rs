@@ -3,9 +3,13 @@
 //! The command line is in `cli`, one module follows for each subcommand. Results go to standard output,
 //! everything for people to standard error.
 
+mod about;
 mod cli;
 mod command;
 mod confine;
+mod host;
+mod module;
+mod output;
 mod run;
 mod serve;
 mod signals;
@@ -26,6 +30,7 @@ fn main() -> ExitCode {
     match &cli.command {
         Command::Run(args) => run::main(args),
         Command::Confine(args) => confine::main(args),
+        Command::Module(args) => module::main(args),
         Command::Serve(args) => serve::main(args),
     }
 }

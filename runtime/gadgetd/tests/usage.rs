@@ -34,6 +34,27 @@ fn help_explains_the_program() {
 }
 
 #[test]
+fn modules_are_shown() {
+    let text = run(["module", "inspect", "oci"]).code(0).stdout;
+    for says in [
+        "Formatter oci ",
+        "--param compact=…",
+        "World    gadget:framework/formatter-module@0.1.0",
+        "Digest   sha256:",
+        "Imports  gadget:framework/",
+    ] {
+        assert!(text.contains(says), "no {says:?} in {text}");
+    }
+    let text = run(["module", "inspect", "seccomp", "--json"]).code(0).stdout;
+    let about: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&about["role"], &about["name"]), (&"gadget".into(), &"seccomp".into()));
+    assert_eq!(about["capabilities"][0]["resource"], "seccompprofiles");
+    assert!(about["size"].as_u64() > Some(10_000), "{about}");
+    let unknown = run(["module", "inspect", "occi"]).code(2).stderr;
+    assert!(unknown.contains("there is no module \"occi\"; there are: seccomp, oci"), "{unknown}");
+}
+
+#[test]
 fn wrong_usage_has_its_own_code() {
     for (line, says) in [
         ("", "Usage:"),

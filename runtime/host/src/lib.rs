@@ -68,7 +68,7 @@ pub use self::{
     kube::{Cluster, KubeCall},
     limits::Limits,
     log::{Level, LogLine},
-    module::{CONTRACT, Capability, Description, Digest, Formatter, Gadget, ModuleError, Role},
+    module::{AnyModule, CONTRACT, Capability, Description, Digest, Formatter, Gadget, ModuleError, Role},
     output::{Document, Emitted, MadeObject, SECCOMP_PROFILE, Target},
     params::{Kind, ParamError, Params, Spec, Value},
     run::{Report, Run, RunError},

@@ -141,6 +141,7 @@ pub struct Capability {
 pub(crate) struct Module {
     pub(crate) label: Arc<str>,
     digest: Digest,
+    size: usize,
     pub(crate) description: Description,
     pre: InstancePre<State>,
     /// `generate` or `format`.
@@ -204,6 +205,11 @@ macro_rules! handle {
                 self.0.digest
             }
 
+            /// How many bytes it has.
+            pub fn size(&self) -> usize {
+                self.0.size
+            }
+
             /// What it imports: the interfaces, and the functions in each.
             pub fn imports(&self) -> Vec<(String, Vec<String>)> {
                 self.0.imports()
@@ -232,14 +238,68 @@ handle! {
     Formatter
 }
 
+/// A module of either kind.
+#[derive(Clone, Debug)]
+pub enum AnyModule {
+    /// It makes documents from captures.
+    Gadget(Gadget),
+    /// It writes policies down.
+    Formatter(Formatter),
+}
+
+impl AnyModule {
+    /// Which kind it is.
+    pub fn role(&self) -> Role {
+        match self {
+            Self::Gadget(_) => Role::Gadget,
+            Self::Formatter(_) => Role::Formatter,
+        }
+    }
+
+    /// The world that it is for, in the version of this host.
+    pub fn world(&self) -> String {
+        interface(&format!("{}-module", self.role()))
+    }
+
+    /// What it says of itself.
+    pub fn description(&self) -> &Description {
+        &self.inner().description
+    }
+
+    /// Of its bytes.
+    pub fn digest(&self) -> Digest {
+        self.inner().digest
+    }
+
+    /// How many bytes it has.
+    pub fn size(&self) -> usize {
+        self.inner().size
+    }
+
+    /// What it imports: the interfaces, and the functions in each.
+    pub fn imports(&self) -> Vec<(String, Vec<String>)> {
+        self.inner().imports()
+    }
+
+    fn inner(&self) -> &Module {
+        match self {
+            Self::Gadget(Gadget(module)) | Self::Formatter(Formatter(module)) => module,
+        }
+    }
+}
+
 /// Why a module cannot be used.
 #[derive(Debug, Error)]
 pub enum ModuleError {
     /// No module of that name is built in.
-    #[error("there is no {role} {name:?}; there are: {}, or give a file as ./NAME.wasm", known.join(", "))]
+    #[error(
+        "there is no {} {name:?}; there are: {}, or give a file as ./NAME.wasm",
+        role.map_or("module", Role::name),
+        known.join(", ")
+    )]
     Unknown {
-        /// What was wanted.
-        role: Role,
+        /// What was wanted; `None`: either.
+        role: Option<Role>,
         /// What was given.
         name: String,
         /// What there is, the most similar first.
@@ -359,10 +419,27 @@ impl Host {
         Ok(Formatter(Arc::new(self.load(Role::Formatter, module).await?)))
     }
 
+    /// Gets a module ready to run of which the user did not say what it is.
+    pub async fn module(&self, module: &ModuleRef) -> Result<AnyModule, ModuleError> {
+        match self.gadget(module).await {
+            Ok(gadget) => Ok(AnyModule::Gadget(gadget)),
+            Err(ModuleError::OtherRole { .. }) => self.formatter(module).await.map(AnyModule::Formatter),
+            Err(ModuleError::Unknown { name, known, .. }) => match self.formatter(module).await {
+                Ok(formatter) => Ok(AnyModule::Formatter(formatter)),
+                Err(ModuleError::Unknown { known: formatters, .. }) => {
+                    let known = known.into_iter().chain(formatters).collect();
+                    Err(ModuleError::Unknown { role: None, name, known })
+                }
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
     async fn load(&self, role: Role, module: &ModuleRef) -> Result<Module, ModuleError> {
         let label: Arc<str> = format!("{role} {module}").into();
         let bytes = fetch(role, module, self.limits.module_size)?;
-        let digest = Digest::of(&bytes);
+        let (digest, size) = (Digest::of(&bytes), bytes.len());
         recognize(&bytes).map_err(|reason| ModuleError::NoComponent {
             module: label.clone(),
             reason: reason.to_owned(),
@@ -415,7 +492,7 @@ impl Host {
         })?;
         let description = check_description(role, described.map_err(shape)?)
             .map_err(|reason| ModuleError::Description { module: label.clone(), reason })?;
-        Ok(Module { label, digest, description, pre, main })
+        Ok(Module { label, digest, size, description, pre, main })
     }
 
     async fn compiled(

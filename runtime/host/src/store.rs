@@ -84,7 +84,7 @@ pub(crate) fn fetch(role: Role, module: &ModuleRef, limit: u64) -> Result<Cow<'s
 fn unknown(role: Role, name: &str) -> ModuleError {
     let mut known: Vec<&str> = built_in(role).collect();
     known.sort_by(|a, b| likeness(name, b).total_cmp(&likeness(name, a)));
-    ModuleError::Unknown { role, name: name.to_owned(), known }
+    ModuleError::Unknown { role: Some(role), name: name.to_owned(), known }
 }
 
 fn read(role: Role, path: &Path, limit: u64) -> Result<Vec<u8>, ModuleError> {

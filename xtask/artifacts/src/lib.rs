@@ -185,7 +185,8 @@ pub fn or_fail<T>(result: Result<T, ArtifactError>) -> T {
 pub fn workspace() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     let running = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
-    let root = |from: &Path| from.ancestors().find(|folder| folder.join(CONTRACT).is_file()).map(PathBuf::from);
+    let root =
+        |from: &Path| from.ancestors().find(|folder| folder.join(CONTRACT).is_file()).map(PathBuf::from);
     running.as_deref().and_then(root).or_else(|| root(own)).unwrap_or_else(|| own.to_path_buf())
 }
 

@@ -3,8 +3,6 @@
 mod cgroup;
 mod command;
 mod live;
-mod output;
-mod params;
 mod process;
 mod recording;
 
@@ -13,17 +11,12 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use anyhow::{Context, Result};
 use gadgetd_containers::{Hierarchy, OwnCgroup};
 use gadgetd_core::Capture;
-use gadgetd_host::{
-    Formatter, Gadget, Host, HostConfig, ModuleError, ModuleRef, ParamError, Params, Reason, Run,
-};
+use gadgetd_host::{Formatter, Gadget, Host, ModuleError, ModuleRef, ParamError, Params, Reason, Run};
 use gadgetd_tracer::{Tracer, TracerOptions};
 use tokio::runtime::Runtime;
 
 use self::recording::Recorder;
-use crate::{cli::RunArgs, note, signals::Signals};
-
-/// Where compiled modules are kept.
-const CACHE: &str = "/var/cache/gadgetd";
+use crate::{about, cli::RunArgs, host::host, note, output, signals::Signals};
 
 /// How a run ended that did not fail.
 enum Outcome {
@@ -59,7 +52,7 @@ async fn run(args: &RunArgs) -> Result<Outcome> {
     // Everything that can be wrong with the request comes first: nothing has run yet.
     let modules = Modules::load(args).await?;
     if args.list_params {
-        output::to_stdout(&params::list(&modules.gadget, &modules.formatter))?;
+        output::to_stdout(&about::both(&modules.gadget, &modules.formatter))?;
         return Ok(Outcome::Done);
     }
     let target = Target::find(args)?;
@@ -171,14 +164,4 @@ impl Modules {
         }
         Ok(report.documents.into_iter().map(|emitted| emitted.document.body).collect())
     }
-}
-
-/// A host that keeps what it compiles, if this user may write where that is kept.
-fn host() -> Result<Host> {
-    let cached = HostConfig { cache_dir: Some(PathBuf::from(CACHE)), ..HostConfig::default() };
-    let host = Host::new(cached).or_else(|error| {
-        tracing::debug!("modules are compiled anew: {error}");
-        Host::new(HostConfig::default())
-    });
-    host.context("cannot run gadgets")
 }

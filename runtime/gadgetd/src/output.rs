@@ -19,14 +19,14 @@ use gadgetd_node::replace;
 use crate::note;
 
 /// Where the result went.
-pub(super) enum Written {
+pub(crate) enum Written {
     AsAsked,
     /// To standard output, because the file could not be written.
     Elsewhere,
 }
 
 /// Tries whether a file can be written, without changing it: the only way to know is to do it.
-pub(super) fn probe(file: &Path) -> io::Result<()> {
+pub(crate) fn probe(file: &Path) -> io::Result<()> {
     let Place::File { folder, name, .. } = Place::of(file)? else { return Ok(()) };
     let draft = format!(".{}.{}", name.display(), std::process::id());
     folder.open_with(&draft, OpenOptions::new().write(true).create_new(true))?;
@@ -35,7 +35,7 @@ pub(super) fn probe(file: &Path) -> io::Result<()> {
 
 /// Writes a result to a file, or to standard output where none is given. If the file can't be written, the result is
 /// not lost: it goes to standard output.
-pub(super) fn write(file: Option<&Path>, result: &str) -> Result<Written> {
+pub(crate) fn write(file: Option<&Path>, result: &str) -> Result<Written> {
     if let Some(file) = file {
         match to_file(file, result) {
             Ok(()) => return Ok(Written::AsAsked),
@@ -54,7 +54,7 @@ pub(super) fn write(file: Option<&Path>, result: &str) -> Result<Written> {
 }
 
 /// Writes to standard output.
-pub(super) fn to_stdout(result: &str) -> Result<()> {
+pub(crate) fn to_stdout(result: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     stdout
         .write_all(result.as_bytes())

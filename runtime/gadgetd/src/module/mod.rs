@@ -1,0 +1,44 @@
+//! `gadgetd module`: what the author of a module does with it. One file for each subcommand.
+
+mod inspect;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use gadgetd_host::ModuleError;
+use tokio::runtime::Runtime;
+
+use crate::note;
+
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct ModuleArgs {
+    #[command(subcommand)]
+    pub command: ModuleCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModuleCommand {
+    /// Show what a module is: its world and version, what it imports, its parameters, and what it asks for.
+    Inspect(inspect::InspectArgs),
+}
+
+/// Does what one of the subcommands says.
+pub(crate) fn main(args: &ModuleArgs) -> ExitCode {
+    let outcome = Runtime::new().context("cannot start").and_then(|runtime| runtime.block_on(run(args)));
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            note(&format!("{error:#}"));
+            let usage = matches!(error.downcast_ref(), Some(ModuleError::Unknown { .. }));
+            if usage { ExitCode::from(2) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+async fn run(args: &ModuleArgs) -> Result<ExitCode> {
+    match &args.command {
+        ModuleCommand::Inspect(args) => inspect::run(args).await,
+    }
+}
