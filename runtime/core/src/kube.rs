@@ -4,7 +4,9 @@
 //! **and** the cluster granted it, in the namespace that the run may touch, within its budget.
 //!
 //! ```
-//! use gadgetd_core::kube::{Call, Grant, Guard, Names, Permission, Verb};
+//! use std::sync::Arc;
+//!
+//! use gadgetd_core::kube::{Call, Grant, Granted, Guard, Names, Permission, Verb};
 //!
 //! let grant = Grant {
 //!     group: "apps".into(),
@@ -16,9 +18,8 @@
 //! let everywhere = Grant { namespaces: Names::Any, ..grant.clone() };
 //! let mut guard = Guard::new(Permission {
 //!     asked: vec![everywhere],
-//!     granted: vec![grant],
+//!     granted: Arc::new(Granted { grants: vec![grant], calls: 10 }),
 //!     confined_to: None,
-//!     budget: 10,
 //! });
 //! let get = |namespace| Call {
 //!     verb: Verb::Get,
@@ -31,7 +32,7 @@
 //! assert!(guard.admit(&get("bank"), true).is_err());
 //! ```
 
-use std::{fmt, future::Future, pin::Pin};
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use serde_json::Value;
 use thiserror::Error;
@@ -197,6 +198,28 @@ impl Grant {
     }
 }
 
+/// What a cluster grants a module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Granted {
+    /// The permissions.
+    pub grants: Vec<Grant>,
+    /// How many calls one run may make, granted or not.
+    pub calls: u32,
+}
+
+/// Says what is granted. It is asked at every call: what changes takes effect at the next, also within a run.
+pub trait Granting: fmt::Debug + Send + Sync {
+    /// What is granted now.
+    fn granted(&self) -> Arc<Granted>;
+}
+
+/// What never changes.
+impl Granting for Granted {
+    fn granted(&self) -> Arc<Granted> {
+        Arc::new(self.clone())
+    }
+}
+
 /// A call, as the audit sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call<'a> {
@@ -234,12 +257,10 @@ pub struct Permission {
     /// What the module asks for.
     pub asked: Vec<Grant>,
     /// What the cluster grants it.
-    pub granted: Vec<Grant>,
+    pub granted: Arc<dyn Granting>,
     /// The only namespace that the run may touch; `None`: any. An object without a namespace must then have a name
     /// that begins with `<namespace>-`, and may only be read or made.
     pub confined_to: Option<String>,
-    /// How many calls it may make.
-    pub budget: u32,
 }
 
 /// Decides about the calls of one run.
@@ -259,14 +280,15 @@ impl Guard {
     /// kind live in namespaces.
     pub fn admit(&mut self, call: &Call<'_>, namespaced: bool) -> Result<(), KubeError> {
         let denied = |reason: String| Err(KubeError::Denied(format!("{call}: {reason}")));
+        let granted = self.permission.granted.granted();
         self.calls = self.calls.saturating_add(1);
-        if self.calls > self.permission.budget {
-            return denied(format!("the run has made its {} calls", self.permission.budget));
+        if self.calls > granted.calls {
+            return denied(format!("the run has made its {} calls", granted.calls));
         }
         if !self.permission.asked.iter().any(|g| g.covers(call)) {
             return denied("the module does not ask for it".into());
         }
-        if !self.permission.granted.iter().any(|g| g.covers(call)) {
+        if !granted.grants.iter().any(|g| g.covers(call)) {
             return denied("the cluster does not grant it".into());
         }
         let Some(only) = self.permission.confined_to.as_deref() else { return Ok(()) };
@@ -282,9 +304,9 @@ impl Guard {
         if inside { Ok(()) } else { denied(format!("the run may only touch namespace {only}")) }
     }
 
-    /// Whether the budget is used up.
-    pub fn is_exhausted(&self) -> bool {
-        self.calls > self.permission.budget
+    /// How many calls the run may make, as of now.
+    pub fn calls(&self) -> u32 {
+        self.permission.granted.granted().calls
     }
 }
 
@@ -314,8 +336,12 @@ mod tests {
         guard.admit(&call, namespace.is_some())
     }
 
-    fn permission(asked: Grant, granted: Grant) -> Permission {
-        Permission { asked: vec![asked], granted: vec![granted], confined_to: None, budget: 100 }
+    fn granted(grant: Grant, calls: u32) -> Arc<Granted> {
+        Arc::new(Granted { grants: vec![grant], calls })
+    }
+
+    fn permission(asked: Grant, grant: Grant) -> Permission {
+        Permission { asked: vec![asked], granted: granted(grant, 100), confined_to: None }
     }
 
     #[test]
@@ -384,17 +410,44 @@ mod tests {
     #[test]
     fn every_call_counts() {
         let create = grant(&[Verb::Create], Names::Any, Names::Any);
-        let mut guard = Guard::new(Permission { budget: 2, ..permission(create.clone(), create) });
-        let said = [Verb::Create, Verb::Get, Verb::Create].map(|verb| {
-            let answer = admit(&mut guard, verb, Some("shop"), "p");
-            (answer.map_err(|error| error.to_string()), guard.is_exhausted())
-        });
+        let granted = granted(create.clone(), 2);
+        let mut guard = Guard::new(Permission { granted, ..permission(create.clone(), create) });
+        let said = [Verb::Create, Verb::Get, Verb::Create]
+            .map(|verb| admit(&mut guard, verb, Some("shop"), "p").map_err(|error| error.to_string()));
         let denied = |text: &str| Err(format!("denied: {text}"));
         let want = [
-            (Ok(()), false),
-            (denied("get profiles.g shop/p: the module does not ask for it"), false),
-            (denied("create profiles.g shop/p: the run has made its 2 calls"), true),
+            Ok(()),
+            denied("get profiles.g shop/p: the module does not ask for it"),
+            denied("create profiles.g shop/p: the run has made its 2 calls"),
         ];
         assert_eq!(said, want);
+    }
+
+    #[test]
+    fn what_is_granted_changes_within_a_run() {
+        #[derive(Debug)]
+        struct Changing(std::sync::Mutex<Arc<Granted>>);
+
+        impl Granting for Changing {
+            fn granted(&self) -> Arc<Granted> {
+                self.0.lock().unwrap().clone()
+            }
+        }
+
+        let all = grant(&ALL, Names::Any, Names::Any);
+        let changing = Arc::new(Changing(std::sync::Mutex::new(granted(all.clone(), 3))));
+        let permission = Permission { granted: changing.clone(), ..permission(all.clone(), all.clone()) };
+        let mut guard = Guard::new(permission);
+        let mut now = |granted| {
+            *changing.0.lock().unwrap() = granted;
+            admit(&mut guard, Verb::Create, Some("shop"), "p").map_err(|error| error.to_string())
+        };
+        assert_eq!(now(granted(all.clone(), 3)), Ok(()));
+        let why = "denied: create profiles.g shop/p: the cluster does not grant it";
+        assert_eq!(now(Arc::new(Granted { grants: vec![], calls: 3 })), Err(why.to_owned()));
+        assert_eq!(now(granted(all.clone(), 3)), Ok(()));
+        let why = "denied: create profiles.g shop/p: the run has made its 3 calls";
+        assert_eq!(now(granted(all.clone(), 3)), Err(why.to_owned()));
+        assert_eq!(now(granted(all, 9)), Ok(()));
     }
 }

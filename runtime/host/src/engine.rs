@@ -16,7 +16,7 @@ use wasmtime::{
 
 use crate::{
     bindings, captures,
-    limits::{INSTANCES, Limits, MEMORIES, TABLE_ELEMENTS, TABLES},
+    limits::{INSTANCES, Limits, MEMORIES, MEMORY_MAX, TABLE_ELEMENTS, TABLES},
     state::State,
 };
 
@@ -89,7 +89,8 @@ fn config(limits: &Limits) -> Config {
         .max_memories_per_component(MEMORIES)
         .max_tables_per_component(TABLES)
         .table_elements(TABLE_ELEMENTS)
-        .max_memory_size(limits.memory)
+        // Address space alone: what is used is held to each module's own limit.
+        .max_memory_size(MEMORY_MAX)
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(64 << 10)
         .pagemap_scan(Enabled::Auto);

@@ -74,18 +74,17 @@ impl Session {
         about: Vec<Resource<Capture>>,
         object: Option<ObjectHead>,
         captures: &Arc<[Recording]>,
-        limits: &Arc<Limits>,
     ) -> Result<Document, Error> {
         self.fault = None;
         // A gadget that makes a bad policy is at fault itself.
         policy.validate().map_err(|error| Error::Rejected(error.to_string()))?;
         let policy = Arc::new(WitPolicy::from(policy));
         let input = (Arc::clone(&policy), about, object.clone());
-        let (fault, error) = match self.call(input, captures, limits).await {
+        let (fault, error) = match self.call(input, captures).await {
             Ok(Ok(document)) => {
                 let document = Document::from(document);
                 let policy = Arc::unwrap_or_clone(policy).into();
-                match check_written(&document, &policy, object.as_ref(), limits) {
+                match check_written(&document, &policy, object.as_ref(), &self.module.limits) {
                     Ok(()) => {
                         self.last = Some(document.clone());
                         return Ok(document);
@@ -111,14 +110,14 @@ impl Session {
         &mut self,
         input: Input,
         captures: &Arc<[Recording]>,
-        limits: &Arc<Limits>,
     ) -> Result<Result<WitDocument, Error>, Fault> {
         if let Some(fault) = &self.ended {
             return Err(fault.clone());
         }
         let instance = self.instance.get_or_insert_with(|| {
             let label = self.module.label.clone();
-            let state = State::formatting(label, limits.clone(), self.params.clone(), captures.clone());
+            let state =
+                State::formatting(label, self.module.limits.clone(), self.params.clone(), captures.clone());
             Instance { store: state.into_store(self.module.engine()), format: None }
         });
         let answer = instance.enter(&self.module, input).await;
@@ -150,10 +149,10 @@ impl Host for State {
         object: Option<ObjectHead>,
     ) -> wasmtime::Result<Result<WitDocument, Error>> {
         self.running("formatter.format")?;
-        let (captures, limits) = (self.captures.clone(), self.limits.clone());
+        let captures = self.captures.clone();
         let about = captures::indices(&about).into_iter().map(captures::handle).collect();
         let session = &mut self.gadget_run()?.formatter;
-        let result = session.format(policy.into(), about, object, &captures, &limits).await;
+        let result = session.format(policy.into(), about, object, &captures).await;
         self.drain_formatter_log();
         Ok(result.map(|Document { media_type, body }| WitDocument { media_type, body }))
     }

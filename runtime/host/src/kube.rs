@@ -6,7 +6,9 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use gadgetd_core::kube::{Call, Grant, Guard, KubeApi, KubeError, Names, Permission, Resource, Verb};
+use gadgetd_core::kube::{
+    Call, Grant, Granting, Guard, KubeApi, KubeError, Names, Permission, Resource, Verb,
+};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
@@ -34,18 +36,16 @@ pub struct Cluster {
     /// Makes the calls. The host waits for each no longer than [`Limits::kube_call`](crate::Limits::kube_call).
     pub api: Arc<dyn KubeApi>,
     /// What the cluster grants the gadget. What the gadget does not ask for it does not get, whatever stands here.
-    pub granted: Vec<Grant>,
+    pub granted: Arc<dyn Granting>,
     /// The only namespace that the run may touch; `None`: any.
     pub confined_to: Option<String>,
-    /// How many calls the run may make.
-    pub budget: u32,
 }
 
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Cluster");
         debug.field("granted", &self.granted).field("confined_to", &self.confined_to);
-        debug.field("budget", &self.budget).finish_non_exhaustive()
+        debug.finish_non_exhaustive()
     }
 }
 
@@ -104,8 +104,6 @@ impl KubeCall {
 /// What one run does on the cluster.
 pub(crate) struct Session {
     cluster: Option<(Arc<dyn KubeApi>, Guard)>,
-    /// The most entries that are kept.
-    most: usize,
     audit: Vec<KubeCall>,
     unrecorded: u64,
     made: Vec<Made>,
@@ -137,13 +135,11 @@ struct Request<'a> {
 impl Session {
     /// For a run of a module that asks for this.
     pub(crate) fn new(asked: &[Capability], cluster: Option<Cluster>) -> Self {
-        let most = cluster.as_ref().map_or(0, |c| c.budget.saturating_add(1));
-        let cluster = cluster.map(|Cluster { api, granted, confined_to, budget }| {
+        let cluster = cluster.map(|Cluster { api, granted, confined_to }| {
             let asked = asked.iter().map(Grant::from).collect();
-            (api, Guard::new(Permission { asked, granted, confined_to, budget }))
+            (api, Guard::new(Permission { asked, granted, confined_to }))
         });
-        let most = usize::try_from(most).unwrap_or(usize::MAX);
-        Self { cluster, most, audit: Vec::new(), unrecorded: 0, made: Vec::new() }
+        Self { cluster, audit: Vec::new(), unrecorded: 0, made: Vec::new() }
     }
 
     /// Whether the run made or applied this object.
@@ -166,7 +162,7 @@ impl Session {
         let Request { call, namespaced, arguments, sound } = request;
         let sound = sound.map_err(|reason| KubeError::Invalid(format!("{call}: {reason}")));
         let verdict = guard.admit(&call, namespaced).and(sound);
-        if self.audit.len() >= self.most {
+        if self.audit.len() > usize::try_from(guard.calls()).unwrap_or(usize::MAX) {
             // The budget is long used up. A module that goes on all the same costs no memory.
             self.unrecorded += 1;
             return Err(verdict.err().unwrap_or_else(|| KubeError::Denied("too many calls".into())));

@@ -66,7 +66,7 @@ pub use self::{
     fault::{Fault, ModuleFault},
     gadget::Reason,
     kube::{Cluster, KubeCall},
-    limits::Limits,
+    limits::{Limits, MEMORY_MAX},
     log::{Level, LogLine},
     module::{AnyModule, CONTRACT, Capability, Description, Digest, Formatter, Gadget, ModuleError, Role},
     output::{Document, Emitted, MadeObject, SECCOMP_PROFILE, Target},

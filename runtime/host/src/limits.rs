@@ -58,6 +58,9 @@ impl Limits {
     }
 }
 
+/// The most memory that any module can be given, in bytes.
+pub const MEMORY_MAX: usize = 1 << 30;
+
 /// Linear memories in one module. Rust and C make one, JavaScript in a shell three.
 pub(crate) const MEMORIES: u32 = 4;
 /// Core instances in one module. Components made from Python have about 200.
@@ -84,7 +87,7 @@ pub(crate) enum Refused {
 
 impl Grants {
     pub(crate) fn new(limits: &Limits) -> Self {
-        Self { memory: limits.memory, used: 0, refused: None }
+        Self { memory: limits.memory.min(MEMORY_MAX), used: 0, refused: None }
     }
 }
 

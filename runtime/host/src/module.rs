@@ -24,6 +24,7 @@ use crate::{
     engine::Engine,
     fault::{Fault, ModuleFault},
     formatter::Format,
+    limits::Limits,
     log::printable,
     params::Spec,
     state::State,
@@ -138,8 +139,11 @@ pub struct Capability {
 }
 
 /// A module that can run.
+#[derive(Clone)]
 pub(crate) struct Module {
     pub(crate) label: Arc<str>,
+    /// What it may use.
+    pub(crate) limits: Arc<Limits>,
     digest: Digest,
     size: usize,
     pub(crate) description: Description,
@@ -215,6 +219,18 @@ macro_rules! handle {
                 self.0.imports()
             }
 
+            /// The same module, with other limits. Of memory it never gets more than [`MEMORY_MAX`](crate::MEMORY_MAX); how large a module may
+            /// be, how long it may be compiled, and how many runs there are, is the host's to say.
+            #[must_use]
+            pub fn with_limits(&self, limits: Limits) -> Self {
+                Self(Arc::new(Module { limits: Arc::new(limits), ..Module::clone(&self.0) }))
+            }
+
+            /// What it may use.
+            pub fn limits(&self) -> &Limits {
+                &self.0.limits
+            }
+
             /// As errors and log lines call it: the kind, and the name or file that was asked for.
             pub fn label(&self) -> &str {
                 &self.0.label
@@ -279,6 +295,20 @@ impl AnyModule {
     /// What it imports: the interfaces, and the functions in each.
     pub fn imports(&self) -> Vec<(String, Vec<String>)> {
         self.inner().imports()
+    }
+
+    /// The same module, with other limits; see [`Gadget::with_limits`].
+    #[must_use]
+    pub fn with_limits(&self, limits: Limits) -> Self {
+        match self {
+            Self::Gadget(gadget) => Self::Gadget(gadget.with_limits(limits)),
+            Self::Formatter(formatter) => Self::Formatter(formatter.with_limits(limits)),
+        }
+    }
+
+    /// What it may use.
+    pub fn limits(&self) -> &Limits {
+        &self.inner().limits
     }
 
     fn inner(&self) -> &Module {
@@ -492,7 +522,7 @@ impl Host {
         })?;
         let description = check_description(role, described.map_err(shape)?)
             .map_err(|reason| ModuleError::Description { module: label.clone(), reason })?;
-        Ok(Module { label, digest, size, description, pre, main })
+        Ok(Module { label, limits: self.limits.clone(), digest, size, description, pre, main })
     }
 
     async fn compiled(

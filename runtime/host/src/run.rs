@@ -77,13 +77,13 @@ impl Host {
         let _ticking = self.engine.tick();
         let label = gadget.label.clone();
         let gadget_run = GadgetRun {
-            output: Output::new(self.limits.output, run.target),
+            output: Output::new(gadget.limits.output, run.target),
             formatter: Session::new(formatter.clone(), params.formatter),
             kube: kube::Session::new(&gadget.description.capabilities, run.cluster),
         };
         let state = State::generating(
             label.clone(),
-            self.limits.clone(),
+            gadget.limits.clone(),
             params.gadget,
             captures.clone(),
             gadget_run,
@@ -96,10 +96,10 @@ impl Host {
             let (result,) = generate.call_async(&mut store, (reason.into(), handles)).await?;
             wasmtime::Result::Ok(result)
         };
-        let generated = tokio::time::timeout(self.limits.run, generated).await;
+        let generated = tokio::time::timeout(gadget.limits.run, generated).await;
 
         let generated = match generated {
-            Err(_) => Err(Fault::RunDeadline(self.limits.run)),
+            Err(_) => Err(Fault::RunDeadline(gadget.limits.run)),
             Ok(Err(error)) => Err(Fault::of(&error, store.data())),
             Ok(Ok(result)) => Ok(result),
         };

@@ -5,11 +5,11 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt as _;
 
-use crate::Trace;
+use crate::{Gadget, Trace};
 
 /// Every definition of this project, in the order in which they are to be installed.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    let mut crds = vec![Trace::crd()];
+    let mut crds = vec![Trace::crd(), Gadget::crd()];
     for crd in &mut crds {
         // What v1 means anyway; but where 1.20 makes one by server-side apply, it has to be said.
         crd.spec.preserve_unknown_fields = Some(false);

@@ -180,8 +180,10 @@ pub struct Gone {
 pub fn fit(outputs: &mut Vec<Output>, mode: &OutputMode, others: usize) -> Gone {
     let mut gone = Gone::default();
     let stream = *mode == OutputMode::Stream;
-    let size = |o: &Output| o.output.as_ref().map_or(0, String::len);
-    for output in outputs.iter_mut().filter(|o| size(o) > DOCUMENT_MAX) {
+    let document = |o: &Output| o.output.as_ref().map_or(0, String::len);
+    let size =
+        |o: &Output| document(o) + o.calls.iter().map(|c| c.call.len() + c.result.len()).sum::<usize>();
+    for output in outputs.iter_mut().filter(|o| document(o) > DOCUMENT_MAX) {
         withhold(output);
         gone.documents += 1;
     }
@@ -195,8 +197,11 @@ pub fn fit(outputs: &mut Vec<Output>, mode: &OutputMode, others: usize) -> Gone 
         gone.instances.extend(oldest.instances);
     }
     while bytes > room {
-        let Some(largest) = outputs.iter_mut().max_by_key(|o| size(o)) else { break };
-        bytes -= size(largest);
+        let Some(largest) = outputs.iter_mut().filter(|o| o.output.is_some()).max_by_key(|o| document(o))
+        else {
+            break;
+        };
+        bytes -= document(largest);
         withhold(largest);
         gone.documents += 1;
     }

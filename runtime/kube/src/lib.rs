@@ -1,6 +1,6 @@
 //! Traces on Kubernetes: the types, the rules, and the controller that every node runs.
 //!
-//! Without features this crate is the [`Trace`] object, its definition for the API server ([`crds`]) and the
+//! Without features this crate is the [`Trace`] and [`Gadget`] objects, their definitions for the API server ([`crds`]) and the
 //! pure rules by which Traces work: what a node does about one ([`machine`]), which documents come of it
 //! ([`documents`], [`names`]), and how several nodes give one answer ([`summary`]). The command line needs no more, and
 //! builds for any system.
@@ -24,12 +24,18 @@ pub mod adapter;
 pub mod controller;
 pub mod crds;
 pub mod documents;
+mod gadget;
 pub mod machine;
 pub mod names;
+mod schema;
 pub mod summary;
 mod trace;
 
+pub use gadget::{
+    CALLS, Gadget, GadgetAsk, GadgetError, GadgetGrant, GadgetLimits, GadgetNode, GadgetParameter,
+    GadgetSource, GadgetSpec, GadgetStatus, GrantVerb, Source,
+};
 pub use trace::{
-    ACCEPTED, NodeStatus, OPERATION, OPERATION_PARAMETER, Output, OutputMode, Progress, RunMode, State,
+    ACCEPTED, Call, NodeStatus, OPERATION, OPERATION_PARAMETER, Output, OutputMode, Progress, RunMode, State,
     Trace, TraceFilter, TraceSpec, TraceStatus, finalizer, finalizer_node,
 };

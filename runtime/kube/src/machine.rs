@@ -26,13 +26,26 @@ use crate::{
     names::{NameError, Target},
 };
 
-/// A gadget that this node can run.
+/// A gadget that this node knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gadget {
     /// Its name, as `spec.gadget` has it.
     pub name: String,
     /// The output modes that make sense for it.
     pub output_modes: Vec<OutputMode>,
+    /// Whether it can run here.
+    pub usable: Usable,
+}
+
+/// Whether a gadget can run on a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Usable {
+    /// It can.
+    Yes,
+    /// It will be known in a moment: the module is being fetched.
+    Soon,
+    /// It cannot, and why.
+    No(String),
 }
 
 /// Where the question is asked.
@@ -165,6 +178,8 @@ pub enum Refusal {
     Operation { operation: String, gadget: String },
     #[error("Unknown gadget {gadget:?}: this node has {}", list(.known))]
     Gadget { gadget: String, known: Vec<String> },
+    #[error("Gadget {gadget:?} cannot run on this node: {reason}")]
+    Unusable { gadget: String, reason: String },
     #[error("Unsupported run mode {mode:?} for gadget {gadget:?}: it supports Manual")]
     RunMode { mode: String, gadget: String },
     #[error("Unsupported output mode {mode:?} for gadget {gadget:?}: it supports {}", list(.supported))]
@@ -416,6 +431,9 @@ fn check(
         let known = here.gadgets.iter().map(|g| g.name.clone()).collect();
         return Err(Refusal::Gadget { gadget: spec.gadget.clone(), known });
     };
+    if let Usable::No(reason) = &gadget.usable {
+        return Err(Refusal::Unusable { gadget: spec.gadget.clone(), reason: reason.clone() });
+    }
     if spec.run_mode != RunMode::Manual {
         let mode = spec.run_mode.to_string();
         return Err(Refusal::RunMode { mode, gadget: spec.gadget.clone() });

@@ -1,12 +1,14 @@
 //! The `Trace` object, `gadget.kinvolk.io/v1alpha1`.
 #![allow(clippy::doc_markdown)] // The texts of fields are the schema's, which `kubectl explain` prints as they are.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::schema::{is_zero, null_is_empty, words};
 
 /// The annotation by which an operation is asked for: `start`, `generate` or `stop`.
 ///
@@ -118,68 +120,6 @@ pub struct TraceFilter {
     pub container_name: String,
 }
 
-/// A string of a closed set, read tolerantly: one object with a word from another release must not
-/// keep a node from reading all the others. The schema has the set; the machine refuses the rest.
-macro_rules! words {
-    ($(#[$meta:meta])* $name:ident: $description:literal { $($(#[$variant_meta:meta])* $variant:ident),+ $(,)? }) => {
-        $(#[$meta])*
-        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(from = "String", into = "String")]
-        pub enum $name {
-            $($(#[$variant_meta])* $variant,)+
-            /// A word that this release does not know.
-            Other(String),
-        }
-
-        impl $name {
-            /// The known words.
-            pub const ALL: &[Self] = &[$(Self::$variant),+];
-        }
-
-        impl From<String> for $name {
-            fn from(word: String) -> Self {
-                match word.as_str() {
-                    $(stringify!($variant) => Self::$variant,)+
-                    _ => Self::Other(word),
-                }
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(word: $name) -> Self {
-                word.to_string()
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(match self {
-                    $(Self::$variant => stringify!($variant),)+
-                    Self::Other(word) => word,
-                })
-            }
-        }
-
-        impl JsonSchema for $name {
-            fn schema_name() -> Cow<'static, str> {
-                stringify!($name).into()
-            }
-
-            fn inline_schema() -> bool {
-                true
-            }
-
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({
-                    "type": "string",
-                    "description": $description,
-                    "enum": [$(stringify!($variant)),+],
-                })
-            }
-        }
-    };
-}
-
 words! {
     /// How a gadget is driven.
     #[derive(Default)]
@@ -218,11 +158,6 @@ words! {
         /// It ended by itself, at its timeout.
         Completed,
     }
-}
-
-/// Reads a list that an API server left as null: one of 1.20 does so where server-side apply took out its last item.
-fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(list: D) -> Result<Vec<T>, D::Error> {
-    Ok(Option::deserialize(list)?.unwrap_or_default())
 }
 
 /// What has become of it. Written by the runtime alone.
@@ -295,6 +230,14 @@ pub struct Output {
     /// For File and ExternalResource: what to write as localhostProfile to use it as a seccomp profile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub localhost_profile: Option<String>,
+    /// The calls to the cluster that the gadget made for it, or tried to: a bounded number, those that were denied before
+    /// others. The log of the node has every one.
+    #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub calls: Vec<Call>,
+    /// How many calls there were beyond these.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_calls: u64,
     /// The place of the document in the order in which this node made them.
     #[serde(default)]
     pub sequence: u64,
@@ -307,6 +250,26 @@ pub struct Output {
     /// Whether nothing that should be in it was lost.
     #[serde(default)]
     pub complete: bool,
+}
+
+/// A call to the cluster that a gadget made, or tried to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Call {
+    /// What was to be done, to which kind and object: apply configmaps shop/cart.
+    pub call: String,
+    /// The SHA-256 of the call with all its arguments.
+    #[serde(default)]
+    pub arguments: String,
+    /// Whether the module asks for it and the cluster grants it. What is not was not made.
+    #[serde(default)]
+    pub allowed: bool,
+    /// How long the module waited for the answer, in milliseconds.
+    #[serde(default)]
+    pub milliseconds: u64,
+    /// What came of it: ok, or the error.
+    #[serde(default)]
+    pub result: String,
 }
 
 /// What one node did.

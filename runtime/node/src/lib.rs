@@ -19,6 +19,7 @@
 //! ```
 
 mod files;
+mod gadgets;
 mod origin;
 mod pods;
 mod recorder;

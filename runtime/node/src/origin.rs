@@ -1,5 +1,4 @@
-//! The cluster as a run sees it that has an order to carry out: with the origin on every object that it writes, and
-//! with an order carried out once.
+//! The cluster as a run sees it: with the origin on every object that it writes, and with an order carried out once.
 //!
 //! Only the host knows for which Trace and on which occasion a gadget runs. It stands between the checks of the calls and
 //! the API server, so no module can leave out or forge what is added here, and an object that the same order made before a
@@ -220,6 +219,8 @@ fn covers(found: &Value, wanted: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use gadgetd_kube::controller::ObjectTarget;
+
     use super::*;
 
     /// An API server that takes everything.
@@ -265,8 +266,7 @@ mod tests {
             pod: "cart-0",
             container: None,
             owner: Some(&owner),
-            target_namespace: "shop",
-            name: "p",
+            target: Some(ObjectTarget { namespace: "shop", name: "p" }),
             occasion: "ended-a",
             confined_to: None,
         };

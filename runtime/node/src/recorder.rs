@@ -166,6 +166,15 @@ impl<S: SyscallSource + 'static> NodeRecorder<S> {
         self.ask(|book| Ok(book.losses())).await
     }
 
+    /// Gives back what an earlier process left here and nobody wants, before an orderly end. What is recorded goes on.
+    pub async fn farewell(&self) -> Result<(), PartError> {
+        self.ask(|book| {
+            book.farewell();
+            Ok(())
+        })
+        .await
+    }
+
     /// Returns when it has ended, which it does not do while there is a handle, unless something is very wrong.
     pub async fn ended(&self) {
         self.requests.closed().await;

@@ -1,29 +1,32 @@
-//! Runs the built-in gadgets.
+//! Runs gadgets: those that are built in, and those of the cluster's `Gadget` objects.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
-use gadgetd_core::kube::{Grant, KubeApi, KubeError, Names, Verb};
+use gadgetd_core::kube::{KubeApi, KubeError};
 use gadgetd_host::{
-    Cluster, Emitted, Fault, Formatter, Gadget, Host, HostError, MadeObject, ModuleError, ModuleRef, Params,
-    Reason, Report, Role, Target, built_in,
+    Cluster, Emitted, Fault, Host, HostError, KubeCall, MadeObject, ModuleError, Params, Reason, Report,
+    Target,
 };
 use gadgetd_kube::{
-    OutputMode,
-    controller::{self, Document, Order, Product, RunError, Runner, Written},
+    Call, GadgetSpec,
+    controller::{
+        self, Document, InstallError, Installed, Installer, Order, Product, Ran, RunError, Runner, Written,
+    },
     machine,
 };
 use thiserror::Error;
 use tracing::Instrument as _;
 
-use crate::{chain, origin::Origin};
+use crate::{
+    chain,
+    gadgets::{Absent, Live, Modules},
+    origin::Origin,
+};
 
 /// Which formatter writes a gadget's documents where nobody asked for one.
 const USUAL: &str = "oci";
 /// And which one its objects.
 const USUAL_FOR_OBJECTS: &str = "spo";
-
-/// How many calls to the cluster a run may make: to find out what is served, and to try every name that is tried.
-const BUDGET: u32 = 64;
 
 /// Why gadgets cannot be run.
 #[derive(Debug, Error)]
@@ -39,33 +42,21 @@ pub enum RunnerError {
 /// Reaches the cluster under a name that is known to the API server as the field manager.
 type Connect = Arc<dyn Fn(&str) -> Arc<dyn KubeApi> + Send + Sync>;
 
-/// The modules that are a part of gadgetd, loaded, and the cluster on which they may make objects.
+/// The modules that this node can run, and the cluster on which they may do something. Clones have the same modules.
+#[derive(Clone)]
 pub struct HostRunner {
     modules: Arc<Modules>,
     connect: Connect,
 }
 
-struct Modules {
-    host: Host,
-    gadgets: BTreeMap<&'static str, Gadget>,
-    formatters: BTreeMap<&'static str, Formatter>,
-}
-
 impl HostRunner {
-    /// Loads every module. `connect` gives the calls to the cluster, for a field manager; what of them a gadget may make
-    /// is decided here.
+    /// Loads every module that is built in. `connect` gives the calls to the cluster, for a field manager; what of them a
+    /// gadget may make is decided here.
     pub async fn new(
         host: Host,
         connect: impl Fn(&str) -> Arc<dyn KubeApi> + Send + Sync + 'static,
     ) -> Result<Self, RunnerError> {
-        let (mut gadgets, mut formatters) = (BTreeMap::new(), BTreeMap::new());
-        for name in built_in(Role::Gadget) {
-            gadgets.insert(name, host.gadget(&ModuleRef::BuiltIn(name.into())).await?);
-        }
-        for name in built_in(Role::Formatter) {
-            formatters.insert(name, host.formatter(&ModuleRef::BuiltIn(name.into())).await?);
-        }
-        Ok(Self { modules: Arc::new(Modules { host, gadgets, formatters }), connect: Arc::new(connect) })
+        Ok(Self { modules: Arc::new(Modules::load(host).await?), connect: Arc::new(connect) })
     }
 
     /// The same modules, on another cluster.
@@ -79,73 +70,93 @@ impl HostRunner {
         let api = (self.connect)(&format!("gadget-{gadget}"));
         Cluster {
             api: Arc::new(Origin::of(order, api)),
-            granted: granted(gadget),
+            granted: Arc::new(Live { modules: self.modules.clone(), gadget: gadget.to_owned() }),
             confined_to: order.confined_to.map(str::to_owned),
-            budget: BUDGET,
         }
     }
-}
 
-/// What is granted to a built-in gadget where the cluster says nothing else.
-fn granted(gadget: &str) -> Vec<Grant> {
-    let grant = |group: &str, plural: &str, verbs: &[Verb]| Grant {
-        group: group.into(),
-        plural: plural.into(),
-        verbs: verbs.to_vec(),
-        namespaces: Names::Any,
-        names: Names::Any,
-    };
-    match gadget {
-        "seccomp" => vec![grant(gadgetd_core::spo::GROUP, gadgetd_core::spo::PLURAL, &[Verb::Create])],
-        _ => Vec::new(),
-    }
-}
-
-impl Runner for HostRunner {
-    fn gadgets(&self) -> Vec<machine::Gadget> {
-        let gadget = |name: &&str| machine::Gadget {
-            name: (*name).to_owned(),
-            output_modes: OutputMode::ALL.to_vec(),
-        };
-        self.modules.gadgets.keys().map(gadget).collect()
-    }
-
-    async fn run(&self, run: controller::Run<'_>) -> Result<Product, RunError> {
+    async fn report(&self, run: controller::Run<'_>) -> Result<Report, (RunError, Option<Report>)> {
+        let before = |error: RunError| (error, None);
         if run.capture.syscalls.is_empty() {
-            return Err(RunError::Empty);
+            return Err(before(RunError::Empty));
         }
-        let Modules { host, gadgets, formatters } = &*self.modules;
-        let failed = |text: String| RunError::Failed(text);
-        let gadget =
-            gadgets.get(run.gadget).ok_or_else(|| failed(format!("there is no gadget {}", run.gadget)))?;
-        let usual = if run.order.is_some() { USUAL_FOR_OBJECTS } else { USUAL };
-        let wanted = run.formatter.unwrap_or(usual);
-        let formatter = formatters.get(wanted).ok_or_else(|| {
-            let known: Vec<_> = formatters.keys().copied().collect();
-            failed(format!("there is no formatter {wanted}: there are {}", known.join(", ")))
-        })?;
+        let absent = |absent| match absent {
+            Absent::Soon => before(RunError::Unavailable("a module is being fetched".to_owned())),
+            Absent::No(text) => before(RunError::Failed(text)),
+        };
+        let gadget = self.modules.gadget(run.gadget).map_err(absent)?;
+        let usual = if run.order.target.is_some() { USUAL_FOR_OBJECTS } else { USUAL };
+        let formatter = self.modules.formatter(run.formatter.unwrap_or(usual)).map_err(absent)?;
         let given = run.parameters.iter().map(|(name, value)| format!("{name}={value}"));
-        let params = Params::resolve(gadget, formatter, given).map_err(|error| failed(chain(&error)))?;
+        let params = Params::resolve(&gadget, &formatter, given);
+        let params = params.map_err(|error| before(RunError::Failed(chain(&error))))?;
         let reason = match run.reason {
             controller::Reason::OnDemand => Reason::OnDemand,
             controller::Reason::ContainerEnded => Reason::ContainerEnded,
         };
-        let target = |order: &Order<'_>| Target {
-            namespace: order.target_namespace.to_owned(),
-            name: order.name.to_owned(),
-        };
+        let target = run
+            .order
+            .target
+            .map(|target| Target { namespace: target.namespace.to_owned(), name: target.name.to_owned() });
         let host_run = gadgetd_host::Run {
-            gadget,
-            formatter,
+            gadget: &gadget,
+            formatter: &formatter,
             params,
             captures: Arc::new([run.capture]),
             reason,
-            target: run.order.as_ref().map(target),
-            cluster: run.order.as_ref().map(|order| self.cluster(run.gadget, order)),
+            target,
+            cluster: Some(self.cluster(run.gadget, &run.order)),
         };
         let span = tracing::info_span!("run", trace = run.trace, gadget = run.gadget);
-        let report = host.run(host_run).instrument(span).await.map_err(|error| why(&error))?;
-        product(report, run.order.is_some()).map_err(failed)
+        let report = self.modules.host.run(host_run).instrument(span).await;
+        report.map_err(|error| (why(&error), Some(*error.report)))
+    }
+}
+
+impl Runner for HostRunner {
+    async fn gadgets(&self) -> Vec<machine::Gadget> {
+        self.modules.all().await
+    }
+
+    async fn run(&self, run: controller::Run<'_>) -> Ran {
+        let ordered = run.order.target.is_some();
+        let (product, report) = match self.report(run).await {
+            Ok(mut report) => {
+                let calls = std::mem::take(&mut report.audit);
+                (product(report, ordered).map_err(RunError::Failed), calls)
+            }
+            Err((error, report)) => (Err(error), report.map(|report| report.audit).unwrap_or_default()),
+        };
+        Ran { product, calls: report.iter().map(call).collect() }
+    }
+}
+
+impl Installer for HostRunner {
+    fn retain(&self, names: &BTreeSet<String>) {
+        self.modules.retain(names);
+    }
+
+    async fn install(&self, name: &str, spec: &GadgetSpec) -> Result<Installed, InstallError> {
+        self.modules.install(name, spec).await
+    }
+
+    fn remove(&self, name: &str) {
+        self.modules.remove(name);
+    }
+}
+
+/// A call, as the status of a Trace has it.
+fn call(made: &KubeCall) -> Call {
+    Call {
+        call: made.call().to_string(),
+        arguments: made.arguments.to_string(),
+        allowed: made.allowed,
+        milliseconds: u64::try_from(made.duration.as_millis()).unwrap_or(u64::MAX),
+        result: match &made.result {
+            None => "the run ended before an answer came".to_owned(),
+            Some(Ok(())) => "ok".to_owned(),
+            Some(Err(error)) => error.to_string(),
+        },
     }
 }
 

@@ -11,7 +11,7 @@ use gadgetd_core::{
     spo::{GROUP, KIND, PLURAL},
 };
 use gadgetd_host::{Host, HostConfig};
-use gadgetd_kube::controller::{Order, Product, Reason, Run, RunError, Runner as _, Written};
+use gadgetd_kube::controller::{ObjectTarget, Order, Product, Reason, Run, RunError, Runner as _, Written};
 use gadgetd_node::HostRunner;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
@@ -99,8 +99,7 @@ fn order() -> Order<'static> {
         pod: "cart-0",
         container: Some("app"),
         owner: None,
-        target_namespace: "shop",
-        name: "p",
+        target: Some(ObjectTarget { namespace: "shop", name: "p" }),
         occasion: "operation-2",
         confined_to: None,
     }
@@ -139,9 +138,9 @@ async fn carry_out(
         parameters: &parameters,
         capture,
         reason: Reason::OnDemand,
-        order: Some(order),
+        order,
     };
-    match runner.run(run).await? {
+    match runner.run(run).await.product? {
         Product::Object(written) => Ok(written),
         Product::Document(document) => panic!("{document:?}"),
     }
@@ -236,7 +235,8 @@ async fn an_object_belongs_to_what_its_pod_belongs_to() {
                 memory = memory.with(place, object.clone());
             }
             let cluster = Arc::new(memory);
-            let order = Order { owner: Some(pod_owner), target_namespace: target, ..order() };
+            let object = Some(ObjectTarget { namespace: target, name: "p" });
+            let order = Order { owner: Some(pod_owner), target: object, ..order() };
             carry_out(&runner, &cluster, order, &[0], &[]).await.unwrap();
             let place = if namespaced { format!("{target}/p") } else { format!("/{target}-p") };
             let found = cluster.object(&format!("{PLURAL} {place}"))["metadata"]["ownerReferences"].take();
@@ -263,7 +263,8 @@ async fn a_run_is_confined_to_its_namespace() {
         [(true, "shop", true), (true, "bank", false), (false, "shop", true), (false, "bank", false)]
     {
         let cluster = Arc::new(Memory::serving("v1", namespaced));
-        let order = Order { confined_to: Some("shop"), target_namespace: target, ..order() };
+        let object = Some(ObjectTarget { namespace: target, name: "p" });
+        let order = Order { confined_to: Some("shop"), target: object, ..order() };
         let made = carry_out(&runner, &cluster, order, &[0], &[]).await;
         assert_eq!(made.is_ok(), allowed, "{namespaced} {target}: {made:?}");
         if let Err(error) = made {

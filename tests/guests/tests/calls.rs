@@ -8,7 +8,7 @@ use common::{
     Guest, HOST, assert_host_is_well, built_in, captures,
     cluster::{ALL, Memory, granting, things},
 };
-use gadgetd_core::kube::{Grant, KubeError, Names, Verb};
+use gadgetd_core::kube::{Grant, Granted, KubeError, Names, Verb};
 use gadgetd_host::{
     Cluster, Digest, Fault, Gadget, Host, HostConfig, KubeCall, Limits, Params, Reason, Report, Run, RunError,
 };
@@ -127,7 +127,8 @@ async fn a_run_that_is_not_confined_reaches_what_is_granted() {
 async fn every_call_counts_and_stands_in_the_audit() {
     let gadget = caller(&[Verb::Get, Verb::Create]).await;
     let api = Arc::new(Memory::default());
-    let cluster = Cluster { budget: 5, ..granting(&api, vec![things(&ALL)]) };
+    let granted = Arc::new(Granted { grants: vec![things(&ALL)], calls: 5 });
+    let cluster = Cluster { granted, ..granting(&api, Vec::new()) };
     let calls =
         "create shop one;create shop one;get shop one;list shop -;get shop a/b;get shop one;get shop one";
     let report = run(&HOST, &gadget, calls, Some(cluster)).await.unwrap();

@@ -13,9 +13,11 @@ use gadgetd_core::{
 use gadgetd_host::{Host, HostConfig, SECCOMP_PROFILE};
 use gadgetd_kube::{
     OutputMode,
-    controller::{Document, FileSink, PartError, Product, Recorder, Run, RunError, Runner, Seen, Session},
+    controller::{
+        Document, FileSink, PartError, Product, Ran, Recorder, Run, RunError, Runner, Seen, Session,
+    },
     documents::Recording,
-    machine::{Found, Gadget, Selection},
+    machine::{Found, Gadget, Selection, Usable},
 };
 use gadgetd_node::{HostRunner, RunnerError};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -381,39 +383,44 @@ impl Advisor {
 }
 
 impl Runner for Advisor {
-    fn gadgets(&self) -> Vec<Gadget> {
-        let gadget =
-            |name: &str, modes: &[OutputMode]| Gadget { name: name.into(), output_modes: modes.to_vec() };
+    async fn gadgets(&self) -> Vec<Gadget> {
+        let gadget = |name: &str, modes: &[OutputMode]| Gadget {
+            name: name.into(),
+            output_modes: modes.to_vec(),
+            usable: Usable::Yes,
+        };
         vec![gadget("diff", &[OutputMode::Status]), gadget("seccomp", OutputMode::ALL)]
     }
 
-    async fn run(&self, run: Run<'_>) -> Result<Product, RunError> {
-        if run.order.is_some() {
+    async fn run(&self, run: Run<'_>) -> Ran {
+        if run.order.target.is_some() {
             return self.objects.run(run).await;
         }
-        let names: BTreeSet<_> =
-            run.capture.syscalls.iter().filter_map(|s| s.name(run.capture.machine)).collect();
-        if let Some(unknown) = run.parameters.keys().find(|key| *key != "default-action") {
-            return Err(RunError::Failed(format!("unknown parameter {unknown}")));
+        advise(&run).into()
+    }
+}
+
+fn advise(run: &Run<'_>) -> Result<Product, RunError> {
+    let names: BTreeSet<_> =
+        run.capture.syscalls.iter().filter_map(|s| s.name(run.capture.machine)).collect();
+    if let Some(unknown) = run.parameters.keys().find(|key| *key != "default-action") {
+        return Err(RunError::Failed(format!("unknown parameter {unknown}")));
+    }
+    if names.is_empty() {
+        return Err(RunError::Empty);
+    }
+    let names: Vec<_> = names.into_iter().collect();
+    match run.formatter {
+        None | Some("oci") => {
+            let profile = json!({
+                "defaultAction": "SCMP_ACT_ERRNO",
+                "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+                "syscalls": [{ "names": names, "action": "SCMP_ACT_ALLOW" }],
+            });
+            Ok(document(SECCOMP_PROFILE, profile.to_string()))
         }
-        if names.is_empty() {
-            return Err(RunError::Empty);
-        }
-        let names: Vec<_> = names.into_iter().collect();
-        match run.formatter {
-            None | Some("oci") => {
-                let profile = json!({
-                    "defaultAction": "SCMP_ACT_ERRNO",
-                    "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
-                    "syscalls": [{ "names": names, "action": "SCMP_ACT_ALLOW" }],
-                });
-                Ok(document(SECCOMP_PROFILE, profile.to_string()))
-            }
-            Some("table") => Ok(document("text/plain", names.join("\n"))),
-            Some(other) => {
-                Err(RunError::Failed(format!("unknown formatter {other}: there are oci and table")))
-            }
-        }
+        Some("table") => Ok(document("text/plain", names.join("\n"))),
+        Some(other) => Err(RunError::Failed(format!("unknown formatter {other}: there are oci and table"))),
     }
 }
 

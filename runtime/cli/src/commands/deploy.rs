@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, process::ExitCode, time::Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use k8s_openapi::{
     api::apps::v1::DaemonSet, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
     Api,
-    api::{DynamicObject, Patch, PatchParams},
+    api::{Patch, PatchParams},
 };
 use tokio::time::sleep;
 
@@ -37,16 +37,13 @@ pub(crate) async fn main(cluster: &ClusterArgs, args: &DeployArgs) -> Result<Exi
     let connection = Connection::new(cluster).await?;
     let begun = Instant::now();
     for object in &objects {
-        let applied = api(&connection.client, object)?
-            .patch(
-                object.metadata.name.as_deref().unwrap_or_default(),
-                &PatchParams::apply(MANAGER).force(),
-                &Patch::Apply(object),
-            )
-            .await;
+        let of_object = object.metadata.name.as_deref();
+        let of_object = of_object.with_context(|| format!("the manifest {} has no name", name(object)))?;
+        let how = PatchParams::apply(MANAGER).force();
+        let applied = api(&connection.client, object)?.patch(of_object, &how, &Patch::Apply(object)).await;
         applied.explain(format_args!("apply {}", name(object)), Needs::Admin)?;
         if kind(object) == "CustomResourceDefinition" {
-            established(&connection, object, args, begun).await?;
+            established(&connection, of_object, args, begun).await?;
         }
         note(format_args!("{} applied", name(object)));
     }
@@ -56,14 +53,8 @@ pub(crate) async fn main(cluster: &ClusterArgs, args: &DeployArgs) -> Result<Exi
 }
 
 /// Waits until objects of a new kind can be made.
-async fn established(
-    connection: &Connection,
-    object: &DynamicObject,
-    args: &DeployArgs,
-    begun: Instant,
-) -> Result<()> {
+async fn established(connection: &Connection, name: &str, args: &DeployArgs, begun: Instant) -> Result<()> {
     let definitions = Api::<CustomResourceDefinition>::all(connection.client.clone());
-    let name = object.metadata.name.as_deref().unwrap_or_default();
     loop {
         let found = definitions.get(name).await.explain(format_args!("read {name}"), Needs::Admin)?;
         let conditions = found.status.and_then(|s| s.conditions).unwrap_or_default();

@@ -6,7 +6,7 @@ use std::{
 };
 
 use gadgetd_core::Loss;
-use gadgetd_kube::{controller::Observer, machine::Operation};
+use gadgetd_kube::{Call, controller::Observer, machine::Operation};
 use gadgetd_node::Status;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -26,6 +26,7 @@ pub(super) struct Metrics {
     slots: Gauge,
     losses: Family<KindLabel, Counter>,
     operations: Family<OperationLabels, Counter>,
+    calls: Family<CallLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -41,6 +42,13 @@ struct KindLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OperationLabels {
     operation: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    gadget: String,
+    decision: &'static str,
     outcome: &'static str,
 }
 
@@ -60,6 +68,7 @@ impl Metrics {
             slots: Gauge::default(),
             losses: Family::default(),
             operations: Family::default(),
+            calls: Family::default(),
         };
         let all = &mut this.registry;
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -80,6 +89,11 @@ impl Metrics {
             "operations",
             "Operations on Traces that this node carried out, refused, or failed at",
             this.operations.clone(),
+        );
+        all.register(
+            "kube_calls",
+            "Calls to the cluster that gadgets made, or were denied",
+            this.calls.clone(),
         );
         // What is zero is told as well: an alert on it can then be written before it ever happens.
         for kind in KINDS {
@@ -122,6 +136,13 @@ impl Observer for Metrics {
         let outcome = if refused { "refused" } else { "done" };
         self.operations.get_or_create(&OperationLabels { operation, outcome }).inc();
     }
+
+    fn called(&self, gadget: &str, call: &Call) {
+        let decision = if call.allowed { "allowed" } else { "denied" };
+        let outcome = if call.result == "ok" { "ok" } else { "error" };
+        let labels = CallLabels { gadget: gadget.to_owned(), decision, outcome };
+        self.calls.get_or_create(&labels).inc();
+    }
 }
 
 const KINDS: [&str; 6] = [
@@ -158,6 +179,9 @@ mod tests {
         let metrics = Metrics::new(8_192);
         metrics.performed(&Operation::Start, false);
         metrics.performed(&Operation::Other("dance".into()), true);
+        let call = Call { allowed: true, result: "ok".into(), ..Call::default() };
+        metrics.called("note", &call);
+        metrics.called("note", &Call { allowed: false, result: "denied: no".into(), ..call });
         let status = Status {
             kernel: Ok(()),
             pods: Ok(()),
@@ -179,6 +203,8 @@ mod tests {
             r#"gadgetd_losses_total{kind="slots-exhausted"} 0"#,
             r#"gadgetd_operations_total{operation="start",outcome="done"} 1"#,
             r#"gadgetd_operations_total{operation="other",outcome="refused"} 1"#,
+            r#"gadgetd_kube_calls_total{gadget="note",decision="allowed",outcome="ok"} 1"#,
+            r#"gadgetd_kube_calls_total{gadget="note",decision="denied",outcome="error"} 1"#,
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }

@@ -84,6 +84,8 @@ async fn serve(args: &ServeArgs) -> Result<()> {
     };
     let runner = HostRunner::new(host(&args.cache_dir)?, connect);
     let runner = runner.await.context("cannot load the built-in gadgets")?;
+    let gadgets = (client.clone(), settings.clone(), Arc::new(runner.clone()));
+    tasks.spawn(controller::run_gadgets(gadgets.0, gadgets.1, gadgets.2, std::future::pending()));
     let parts = Parts { recorder: recorder.clone(), runner, files: SeccompFiles::below(&args.seccomp_dir) };
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async move { drop(stopped.await) };
@@ -100,9 +102,12 @@ async fn serve(args: &ServeArgs) -> Result<()> {
     tokio::select! {
         ended = &mut work => ended?,
         () = sleep(FAREWELL) => tracing::warn!("ends in the middle of something; the next start goes on with it"),
-        _ = signals.next() => tracing::warn!("ends at once; the next start goes on with what was under way"),
+        _ = signals.next() => {
+            tracing::warn!("ends at once; the next start goes on with what was under way");
+            return Ok(());
+        }
     }
-    Ok(())
+    recorder.farewell().await.context("cannot give back what nobody records any more")
 }
 
 fn recorder_settings(args: &ServeArgs) -> RecorderSettings {

@@ -12,6 +12,7 @@
 //! it is carried out, and noted in the status after; the finalizer is set before the kernel side starts, and
 //! removed after it was released; documents are in the status before what they were made from is released.
 
+mod gadgets;
 mod parts;
 mod reconcile;
 
@@ -35,12 +36,13 @@ use kube::{
 };
 use thiserror::Error;
 
+pub use gadgets::run as run_gadgets;
 pub use parts::{
-    Document, FileSink, Order, PartError, Product, Reason, Recorder, Run, RunError, Runner, Seen, Session,
-    Written,
+    Document, FileSink, InstallError, Installed, Installer, ObjectTarget, Order, PartError, Product, Ran,
+    Reason, Recorder, Run, RunError, Runner, Seen, Session, Written,
 };
 
-use crate::{Trace, machine::Operation};
+use crate::{Call, Trace, machine::Operation};
 
 /// The longest name of a node: the API server takes field managers of 128 characters.
 const NODE_MAX: usize = 120;
@@ -68,11 +70,16 @@ pub struct Settings {
 pub trait Observer: Debug + Send + Sync + 'static {
     /// An operation was carried out, or refused, and that stands in the Trace.
     fn performed(&self, operation: &Operation, refused: bool);
+
+    /// A gadget made a call to the cluster, or tried to.
+    fn called(&self, gadget: &str, call: &Call);
 }
 
 /// Nobody wants to know.
 impl Observer for () {
     fn performed(&self, _: &Operation, _: bool) {}
+
+    fn called(&self, _: &str, _: &Call) {}
 }
 
 impl Settings {

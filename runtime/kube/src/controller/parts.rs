@@ -1,6 +1,9 @@
 //! What the controller needs of its node: traits, implemented where the kernel and the gadgets are.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures::Stream;
 use gadgetd_core::Capture;
@@ -9,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
+    Call, GadgetAsk, GadgetParameter, GadgetSpec,
     documents::Recording,
     machine::{Found, Gadget, Selection},
 };
@@ -111,11 +115,11 @@ pub struct Run<'a> {
     pub capture: Capture,
     /// Why it runs.
     pub reason: Reason,
-    /// The object that is to hold the result; `None`: a document is wanted.
-    pub order: Option<Order<'a>>,
+    /// For whom and on which occasion it runs, and what it is to make.
+    pub order: Order<'a>,
 }
 
-/// An object of its own for a result, and where that comes from.
+/// For whom and on which occasion a gadget runs. It stands on every object that the run writes.
 #[derive(Clone, Copy, Debug)]
 pub struct Order<'a> {
     /// The Trace's namespace.
@@ -134,14 +138,37 @@ pub struct Order<'a> {
     pub container: Option<&'a str>,
     /// What controls the pod.
     pub owner: Option<&'a OwnerReference>,
-    /// The namespace of the object; where its kind has none, the first part of its name.
-    pub target_namespace: &'a str,
-    /// The name of the object, before what makes it unique.
-    pub name: &'a str,
+    /// The object that is to hold the result; `None`: a document is wanted.
+    pub target: Option<ObjectTarget<'a>>,
     /// What led to the result: an order of the same occasion for the same container is the same order again.
     pub occasion: &'a str,
     /// The only namespace that may be written to; `None`: any.
     pub confined_to: Option<&'a str>,
+}
+
+/// An object of its own for a result.
+#[derive(Clone, Copy, Debug)]
+pub struct ObjectTarget<'a> {
+    /// Its namespace; where its kind has none, the first part of its name.
+    pub namespace: &'a str,
+    /// Its name, before what makes it unique.
+    pub name: &'a str,
+}
+
+/// How a run went.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// What it gave.
+    pub product: Result<Product, RunError>,
+    /// The calls to the cluster that it made, or tried to, in their order.
+    pub calls: Vec<Call>,
+}
+
+impl From<Result<Product, RunError>> for Ran {
+    /// A run without calls.
+    fn from(product: Result<Product, RunError>) -> Self {
+        Self { product, calls: Vec::new() }
+    }
 }
 
 /// What a run gave.
@@ -190,12 +217,59 @@ pub enum RunError {
 
 /// Runs gadgets.
 pub trait Runner: Send + Sync + 'static {
-    /// The gadgets that it can run.
-    fn gadgets(&self) -> Vec<Gadget>;
+    /// The gadgets that it knows, as soon as it knows which the cluster has installed.
+    fn gadgets(&self) -> impl Future<Output = Vec<Gadget>> + Send;
 
     /// Makes one document of one capture, or one object if that is what the run asks for. The same order again gives
-    /// the same object; no other object is ever changed.
-    fn run(&self, run: Run<'_>) -> impl Future<Output = Result<Product, RunError>> + Send;
+    /// the same object.
+    fn run(&self, run: Run<'_>) -> impl Future<Output = Ran> + Send;
+}
+
+/// Has the modules of `Gadget` objects at hand.
+pub trait Installer: Send + Sync + 'static {
+    /// The objects that there are, once they are known and whenever they were listed anew. Others are forgotten.
+    fn retain(&self, names: &BTreeSet<String>);
+
+    /// Makes the module of an object one that can run. What it may do holds from this call on, also for runs that are
+    /// under way; with what it is, it runs when this returns.
+    fn install(
+        &self,
+        name: &str,
+        spec: &GadgetSpec,
+    ) -> impl Future<Output = Result<Installed, InstallError>> + Send;
+
+    /// Forgets the module of an object.
+    fn remove(&self, name: &str);
+}
+
+/// A module that can run, as its object tells of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Installed {
+    /// `gadget` or `formatter`.
+    pub role: String,
+    /// Its version.
+    pub version: String,
+    /// What it does, in one sentence.
+    pub summary: String,
+    /// The digest of the component.
+    pub digest: String,
+    /// Which key verified it.
+    pub verified_by: String,
+    /// Its parameters.
+    pub parameters: Vec<GadgetParameter>,
+    /// What it asks to do on the cluster.
+    pub asks: Vec<GadgetAsk>,
+}
+
+/// Why the module of an object cannot run. The texts are for people.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum InstallError {
+    /// It never will, as things are.
+    #[error("{0}")]
+    Refused(String),
+    /// It may later.
+    #[error("{0}")]
+    Unavailable(String),
 }
 
 /// Writes documents into files of the node, below the folder that the kubelet reads seccomp profiles from.

@@ -20,16 +20,18 @@ use tokio::time::timeout;
 use super::{
     Context,
     parts::{
-        FileSink, Order, PartError, Product, Reason, Recorder, Run, RunError, Runner, Seen, Session, Written,
+        FileSink, ObjectTarget, Order, PartError, Product, Ran, Reason, Recorder, Run, RunError, Runner,
+        Seen, Session, Written,
     },
 };
 use crate::{
-    ACCEPTED, NodeStatus, Output, OutputMode, Progress, State, Trace, TraceStatus,
+    ACCEPTED, Call, NodeStatus, Output, OutputMode, Progress, State, Trace, TraceStatus,
     adapter::sorted,
     documents::{Group, fit, groups, place, renews},
     finalizer,
     machine::{
-        self, Accepted, Act, Gadget, Here, Merge, Parameters, Plan, Refusal, Selection, plan, plan_for_absent,
+        self, Accepted, Act, Gadget, Here, Merge, Parameters, Plan, Refusal, Selection, Usable, plan,
+        plan_for_absent,
     },
     names::extension,
     summary::summary,
@@ -47,6 +49,12 @@ const LATER: Duration = Duration::from_secs(30);
 /// How long the looks at all recordings are apart, on average. What waits its turn in kube's queue has no order there: with more
 /// looks than can be taken, some Trace could wait for ever, and with it whoever has just asked for its document.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How long until a gadget that is being fetched is looked at again.
+const COMING: Duration = Duration::from_millis(500);
+
+/// How many calls to the cluster stand with one document.
+const CALLS_MAX: usize = 16;
 
 /// How often a node that exists and does not answer is looked for again.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -123,7 +131,7 @@ pub(super) async fn reconcile<R: Recorder, U: Runner, F: FileSink>(
     };
     let step = Step {
         api: context.traces(&namespace),
-        gadgets: context.parts.runner.gadgets(),
+        gadgets: context.parts.runner.gadgets().await,
         name: cached.name_any(),
         namespace,
         uid,
@@ -145,6 +153,11 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
 
     fn node(&self) -> &str {
         &self.context.settings.node
+    }
+
+    /// Whether it will be known in a moment if the gadget can run here.
+    fn is_coming(&self, gadget: &str) -> bool {
+        self.gadgets.iter().any(|g| g.name == gadget && g.usable == Usable::Soon)
     }
 
     fn session(&self, number: u64) -> Session {
@@ -173,6 +186,9 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
                 Plan::Idle => return self.rest(&trace, None).await,
                 Plan::Attend { node } => return self.attend(&node).await,
                 Plan::Claim(accepted) => self.claim(&trace, &accepted).await?,
+                Plan::Perform(..) if self.is_coming(&trace.spec.gadget) => {
+                    return Ok(Action::requeue(COMING));
+                }
                 Plan::Perform(accepted, verdict) => self.perform(&trace, &accepted, verdict).await?,
                 Plan::Expire { session } => self.expire(&trace, session).await?,
                 Plan::Record { session } => match self.record(&trace, session).await? {
@@ -620,7 +636,10 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
             }
             let mut entry = group.entry(self.node());
             entry.time = Some(Time(Timestamp::now()));
-            match self.result(trace, group, parameters, reason, occasion).await {
+            let mut calls = Vec::new();
+            let result = self.result(trace, group, parameters, reason, occasion, &mut calls).await;
+            note_calls(&mut entry, calls);
+            match result {
                 Ok(result) => {
                     entry.output = result.output;
                     entry.resource = result.resource;
@@ -658,6 +677,7 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
         parameters: &Parameters,
         reason: Reason,
         occasion: &str,
+        calls: &mut Vec<Call>,
     ) -> Result<Output, RunError> {
         let refused = |text: String| RunError::Refused(text);
         let target = machine::target(trace, parameters, &self.here()).map_err(|r| refused(r.to_string()))?;
@@ -672,7 +692,11 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
             other => other.to_owned(),
         };
         let system = &self.context.settings.system_namespace;
-        let order = target.as_ref().zip(name.as_deref()).filter(|_| external).map(|(target, name)| Order {
+        let object = target.as_ref().zip(name.as_deref()).filter(|_| external).map(|(target, name)| {
+            let namespace = target.namespace.as_deref().unwrap_or(&group.namespace);
+            ObjectTarget { namespace, name }
+        });
+        let order = Order {
             trace_namespace: &self.namespace,
             trace_name: &self.name,
             trace_uid: &self.uid,
@@ -681,11 +705,10 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
             pod: &group.pod,
             container: group.container.as_deref(),
             owner: latest.owner.as_ref(),
-            target_namespace: target.namespace.as_deref().unwrap_or(&group.namespace),
-            name,
+            target: object,
             occasion: &occasion,
             confined_to: (self.namespace != *system).then_some(self.namespace.as_str()),
-        });
+        };
         // What documents are written with by default makes no objects; what does is the default there.
         let formatter = parameters.formatter.as_deref().filter(|name| !external || *name != "oci");
         let run = Run {
@@ -697,7 +720,12 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
             reason,
             order,
         };
-        let document = match self.context.parts.runner.run(run).await? {
+        let Ran { product, calls: made } = self.context.parts.runner.run(run).await;
+        for call in &made {
+            self.context.settings.observer.called(&trace.spec.gadget, call);
+        }
+        *calls = made;
+        let document = match product? {
             Product::Object(Written { resource, localhost_profile }) => {
                 return Ok(Output { resource: Some(resource), localhost_profile, ..Output::default() });
             }
@@ -748,8 +776,30 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
     }
 }
 
+/// Notes the calls that a gadget made for an entry, as many as there is room for, and says it if some were denied.
+fn note_calls(entry: &mut Output, calls: Vec<Call>) {
+    let denied = calls.iter().filter(|call| !call.allowed).count();
+    if let Some(first) = calls.iter().find(|call| !call.allowed) {
+        let others = if denied > 1 { format!(", and {} more", denied - 1) } else { String::new() };
+        let text = format!("the gadget went without a call: {}{others}", first.result);
+        entry.warning = Some(entry.warning.take().map_or(text.clone(), |known| format!("{known}; {text}")));
+    }
+    let room = CALLS_MAX.saturating_sub(denied);
+    let mut allowed = 0;
+    let (mut kept, mut more) = (Vec::new(), 0);
+    for call in calls {
+        allowed += usize::from(call.allowed);
+        if kept.len() == CALLS_MAX || call.allowed && allowed > room {
+            more += 1;
+        } else {
+            kept.push(call);
+        }
+    }
+    (entry.calls, entry.more_calls) = (kept, more);
+}
+
 /// The field manager of a node.
-fn manager(node: &str) -> String {
+pub(super) fn manager(node: &str) -> String {
     format!("gadgetd-{node}")
 }
 
@@ -791,5 +841,32 @@ fn next(answer: Result<Trace, KubeError>) -> Result<Next, StepError> {
         Err(KubeError::Conflict(_)) => Ok(Next::Lost),
         Err(KubeError::NotFound(_)) => Ok(Next::Gone),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_that_were_denied_come_first() {
+        let call = |number: usize, allowed| Call {
+            call: format!("get things a/{number}"),
+            allowed,
+            result: if allowed { "ok".into() } else { format!("denied: get things a/{number}: no") },
+            ..Call::default()
+        };
+        let mut entry = Output { warning: Some("incomplete".into()), ..Output::default() };
+        note_calls(&mut entry, (0..20).map(|n| call(n, n != 5 && n < 18)).collect());
+        assert_eq!((entry.calls.len(), entry.more_calls), (16, 4));
+        assert_eq!(entry.calls.iter().filter(|c| !c.allowed).count(), 3);
+        let want = "incomplete; the gadget went without a call: denied: get things a/5: no, and 2 more";
+        assert_eq!(entry.warning.as_deref(), Some(want));
+        let mut entry = Output::default();
+        note_calls(&mut entry, (0..100).map(|n| call(n, false)).collect());
+        assert_eq!((entry.calls.len(), entry.more_calls), (16, 84));
+        let mut entry = Output::default();
+        note_calls(&mut entry, vec![call(0, true)]);
+        assert_eq!((entry.calls.len(), entry.more_calls, entry.warning), (1, 0, None));
     }
 }

@@ -7,8 +7,8 @@ const SYSTEM: &str = "gadget";
 
 fn gadgets() -> Vec<Gadget> {
     let output_modes = vec![OutputMode::Status, OutputMode::Stream, OutputMode::ExternalResource];
-    let diff = Gadget { name: "diff".into(), output_modes: vec![OutputMode::Status] };
-    vec![diff, Gadget { name: "seccomp".into(), output_modes }]
+    let diff = Gadget { name: "diff".into(), output_modes: vec![OutputMode::Status], usable: Usable::Yes };
+    vec![diff, Gadget { name: "seccomp".into(), output_modes, usable: Usable::Yes }]
 }
 
 fn now() -> Timestamp {
@@ -524,6 +524,7 @@ fn every_refusal_is_explained() {
     let refusals = [
         Refusal::Operation { operation: word(), gadget: word() },
         Refusal::Gadget { gadget: word(), known: vec![] },
+        Refusal::Unusable { gadget: word(), reason: word() },
         Refusal::RunMode { mode: word(), gadget: word() },
         Refusal::OutputMode { mode: word(), gadget: word(), supported: vec![] },
         Refusal::MissingFilter,
@@ -549,6 +550,7 @@ fn every_refusal_is_explained() {
         match refusal {
             Refusal::Operation { .. }
             | Refusal::Gadget { .. }
+            | Refusal::Unusable { .. }
             | Refusal::RunMode { .. }
             | Refusal::OutputMode { .. }
             | Refusal::MissingFilter

@@ -466,14 +466,8 @@ impl<S: SyscallSource> Book<S> {
     /// Looks at everything.
     pub(super) fn look(&mut self, now: Instant) {
         self.pods.forget(now);
-        if let Orphans::Until(end) = self.orphans
-            && end <= now
-        {
-            self.orphans = Orphans::None;
-            if let Err(error) = self.await_new() {
-                tracing::warn!(error = chain(&error), "cannot stop waiting for new cgroups");
-            }
-            self.settle_all_or_say();
+        if matches!(self.orphans, Orphans::Until(end) if end <= now) {
+            self.give_back_orphans();
         }
         if self.kernel.is_err() && !self.sessions.is_empty() {
             // What an earlier process began goes on in the kernel. The reason may pass, as when that process is still ending.
@@ -493,6 +487,22 @@ impl<S: SyscallSource> Book<S> {
         }
         self.give_up(now);
         self.prune();
+    }
+
+    /// What is to be done before an orderly end. Every Trace was seen and none records here: the next process, if there ever
+    /// is one, has nothing to go on with, and nobody else would remove what is pinned.
+    pub(super) fn farewell(&mut self) {
+        if self.sessions.is_empty() && matches!(self.orphans, Orphans::Until(_)) {
+            self.give_back_orphans();
+        }
+    }
+
+    fn give_back_orphans(&mut self) {
+        self.orphans = Orphans::None;
+        if let Err(error) = self.await_new() {
+            tracing::warn!(error = chain(&error), "cannot stop waiting for new cgroups");
+        }
+        self.settle_all_or_say();
     }
 
     /// Makes known what is there: every slot and every container.

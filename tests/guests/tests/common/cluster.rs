@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use gadgetd_core::kube::{Answer, Grant, KubeApi, KubeError, Names, Resource, Verb};
+use gadgetd_core::kube::{Answer, Grant, Granted, KubeApi, KubeError, Names, Resource, Verb};
 use gadgetd_host::Cluster;
 use serde_json::{Value, json};
 
@@ -30,8 +30,9 @@ pub(crate) fn things(verbs: &[Verb]) -> Grant {
 }
 
 /// The cluster, for a run that may do this in namespace `shop`.
-pub(crate) fn granting(api: &Arc<Memory>, granted: Vec<Grant>) -> Cluster {
-    Cluster { api: api.clone(), granted, confined_to: Some("shop".into()), budget: 20 }
+pub(crate) fn granting(api: &Arc<Memory>, grants: Vec<Grant>) -> Cluster {
+    let granted = Arc::new(Granted { grants, calls: 20 });
+    Cluster { api: api.clone(), granted, confined_to: Some("shop".into()) }
 }
 
 impl Memory {

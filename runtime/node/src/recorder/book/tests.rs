@@ -850,6 +850,20 @@ fn slots_that_nobody_knows_wait_until_the_controller_has_seen_every_trace() {
     node.now += Duration::from_mins(2);
     node.look();
     assert_eq!((node.slots(), node.world.borrow().enrol_new), (vec![], false));
+    // It may end before that. Where every Trace was seen and none records, it leaves nothing behind.
+    let mut node = Node::new();
+    let app = lost(&mut node);
+    node.book.farewell();
+    assert_eq!(node.slots(), [app], "no Trace was seen yet");
+    node.book.sessions(node.now);
+    node.book.farewell();
+    assert_eq!((node.slots(), node.world.borrow().enrol_new), (vec![], false));
+    let mut node = Node::new();
+    let app = lost(&mut node);
+    node.start(1, &by_name());
+    node.book.sessions(node.now);
+    node.book.farewell();
+    assert_eq!((node.slots(), node.world.borrow().enrol_new), (vec![app], true), "it is recorded");
 }
 
 #[test]

@@ -1,0 +1,349 @@
+//! Gadget objects on one node: has the module of each at hand, and says in its status whether it is.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use gadgetd_core::kube::KubeError;
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client, Resource as _, ResourceExt as _,
+    api::{Patch, PatchParams},
+    runtime::{WatchStreamExt as _, watcher},
+};
+use serde_json::{Value, json};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::{
+    Settings,
+    parts::{InstallError, Installed, Installer},
+    reconcile::manager,
+};
+use crate::{Gadget, GadgetNode, GadgetStatus, adapter::sorted};
+
+/// How many modules are fetched and compiled at the same time.
+const AT_ONCE: usize = 2;
+
+/// How long after a failure that may pass it is tried again.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// How often a status is computed anew because somebody else changed it meanwhile.
+const ATTEMPTS: usize = 8;
+
+/// What is known of one object.
+struct Known {
+    object: Arc<Gadget>,
+    /// The generation that was installed last, or is about to be.
+    taken: Option<i64>,
+    busy: bool,
+    again: Option<Instant>,
+}
+
+/// Watches the objects until `shutdown` resolves.
+pub async fn run<I: Installer>(
+    client: Client,
+    settings: Settings,
+    installer: Arc<I>,
+    shutdown: impl Future<Output = ()> + Send,
+) {
+    let status = Status { api: Api::all(client), settings };
+    let status = Arc::new(status);
+    let mut events = watcher(status.api.clone(), watcher::Config::default()).default_backoff().boxed();
+    let mut known = BTreeMap::<String, Known>::new();
+    let mut listing = None;
+    let mut work = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        begin(&mut known, &mut work, &installer, &status);
+        let next = known.values().filter(|k| !k.busy).filter_map(|k| k.again).min();
+        let pause = async {
+            match next {
+                Some(time) => sleep_until(time).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = &mut shutdown => break,
+            () = pause => {}
+            Some(done) = work.join_next(), if !work.is_empty() => {
+                let Ok((name, again)) = done else { continue };
+                if let Some(known) = known.get_mut(&name) {
+                    known.busy = false;
+                    known.again = again.then(|| Instant::now() + AGAIN);
+                }
+            }
+            event = events.try_next() => match event {
+                Ok(Some(watcher::Event::Init)) => listing = Some(BTreeSet::new()),
+                Ok(Some(watcher::Event::InitApply(object))) => {
+                    if let Some(names) = &mut listing {
+                        names.insert(object.name_any());
+                    }
+                    learn(&mut known, object);
+                }
+                Ok(Some(watcher::Event::InitDone)) => {
+                    if let Some(names) = listing.take() {
+                        known.retain(|name, _| names.contains(name));
+                        installer.retain(&names);
+                    }
+                }
+                Ok(Some(watcher::Event::Apply(object))) => {
+                    let known = learn(&mut known, object);
+                    if known.taken == known.object.metadata.generation && !known.busy {
+                        status.keep(&known.object.clone()).await;
+                    }
+                }
+                Ok(Some(watcher::Event::Delete(object))) => {
+                    known.remove(&object.name_any());
+                    installer.remove(&object.name_any());
+                }
+                Ok(None) => break,
+                Err(error) => tracing::debug!(%error, "cannot watch Gadget objects; tries again"),
+            },
+        }
+    }
+    // What is being compiled is compiled; nobody waits for it.
+    work.abort_all();
+}
+
+fn learn(known: &mut BTreeMap<String, Known>, object: Gadget) -> &mut Known {
+    let object = Arc::new(object);
+    let entry = known.entry(object.name_any());
+    let of_another = |known: &Known| known.object.metadata.uid != object.metadata.uid;
+    let entry = entry.and_modify(|known| {
+        if of_another(known) {
+            known.taken = None;
+        }
+        known.object = object.clone();
+    });
+    entry.or_insert_with(|| Known { object: object.clone(), taken: None, busy: false, again: None })
+}
+
+/// Begins with what is due, as much as may run at once.
+fn begin<I: Installer>(
+    known: &mut BTreeMap<String, Known>,
+    work: &mut JoinSet<(String, bool)>,
+    installer: &Arc<I>,
+    status: &Arc<Status>,
+) {
+    let now = Instant::now();
+    for (name, known) in known {
+        let due = known.taken != known.object.metadata.generation || known.again.is_some_and(|at| at <= now);
+        if known.busy || !due || work.len() >= AT_ONCE {
+            continue;
+        }
+        (known.busy, known.again, known.taken) = (true, None, known.object.metadata.generation);
+        let (name, object) = (name.clone(), known.object.clone());
+        let (installer, status) = (installer.clone(), status.clone());
+        work.spawn(async move {
+            let outcome = installer.install(&name, &object.spec).await;
+            match &outcome {
+                Ok(installed) => {
+                    tracing::info!(
+                        gadget = name,
+                        digest = installed.digest,
+                        "has the module of a Gadget object"
+                    );
+                }
+                Err(error) => {
+                    tracing::warn!(gadget = name, %error, "cannot run the module of a Gadget object")
+                }
+            }
+            let told = status.tell(&object, &outcome).await;
+            let again = told.is_err() || matches!(outcome, Err(InstallError::Unavailable(_)));
+            (name, again)
+        });
+    }
+}
+
+/// The status of Gadget objects.
+struct Status {
+    api: Api<Gadget>,
+    settings: Settings,
+}
+
+impl Status {
+    /// Writes what came of an object on this node.
+    async fn tell(
+        &self,
+        object: &Gadget,
+        outcome: &Result<Installed, InstallError>,
+    ) -> Result<(), KubeError> {
+        let entry = GadgetNode {
+            node: self.settings.node.clone(),
+            generation: object.metadata.generation.unwrap_or_default(),
+            ready: outcome.is_ok(),
+            reason: outcome.as_ref().err().map(ToString::to_string),
+        };
+        let status = json!({ "nodes": [entry] });
+        let mut after = self.apply(object, &manager(&self.settings.node), None, status).await?;
+        for _ in 0..ATTEMPTS {
+            let wanted = summary(&after, outcome.as_ref().ok(), Timestamp::now());
+            match self.summarise(&after, wanted).await {
+                Err(KubeError::Conflict(_)) => after = self.call(self.api.get(&object.name_any())).await?,
+                answer => return answer,
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the summary true when another node has told of itself: one node does it for all.
+    async fn keep(&self, object: &Gadget) {
+        let nodes = object.status.iter().flat_map(|s| &s.nodes);
+        if nodes.map(|n| &n.node).min() != Some(&self.settings.node) {
+            return;
+        }
+        let wanted = summary(object, None, Timestamp::now());
+        match self.summarise(object, wanted).await {
+            // Whoever changed it leads to another event.
+            Ok(()) | Err(KubeError::Conflict(_) | KubeError::NotFound(_)) => {}
+            Err(error) => {
+                tracing::warn!(gadget = object.name_any(), %error, "cannot write the status of a Gadget")
+            }
+        }
+    }
+
+    async fn summarise(&self, object: &Gadget, wanted: GadgetStatus) -> Result<(), KubeError> {
+        let mut found = object.status.clone().unwrap_or_default();
+        found.nodes.clear();
+        if found == wanted {
+            return Ok(());
+        }
+        let wanted = serde_json::to_value(wanted).map_err(|error| KubeError::Invalid(error.to_string()))?;
+        self.apply(object, "gadgetd", object.resource_version(), wanted).await.map(drop)
+    }
+
+    async fn apply(
+        &self,
+        object: &Gadget,
+        manager: &str,
+        version: Option<String>,
+        status: Value,
+    ) -> Result<Gadget, KubeError> {
+        let name = object.name_any();
+        let mut patch = json!({
+            "apiVersion": Gadget::api_version(&()),
+            "kind": Gadget::kind(&()),
+            "metadata": { "name": name, "uid": object.metadata.uid },
+            "status": status,
+        });
+        if let Some(version) = version {
+            patch["metadata"]["resourceVersion"] = json!(version);
+        }
+        let params = PatchParams::apply(manager).force();
+        self.call(self.api.patch_status(&name, &params, &Patch::Apply(patch))).await
+    }
+
+    async fn call<T>(&self, call: impl Future<Output = kube::Result<T>>) -> Result<T, KubeError> {
+        let deadline = self.settings.deadline;
+        match timeout(deadline, call).await {
+            Ok(answer) => answer.map_err(|error| sorted(&error)),
+            Err(_) => Err(KubeError::Deadline(format!("it took longer than {deadline:?}"))),
+        }
+    }
+}
+
+/// What a status says beside the entries of the nodes. What the module is stays as it was found where nobody brings news of
+/// it.
+fn summary(object: &Gadget, installed: Option<&Installed>, now: Timestamp) -> GadgetStatus {
+    let found = object.status.clone().unwrap_or_default();
+    let generation = object.metadata.generation.unwrap_or_default();
+    let condition = ready(&found, generation, now);
+    match installed {
+        Some(Installed { role, version, summary, digest, verified_by, parameters, asks }) => {
+            let some = |text: &String| Some(text.clone());
+            GadgetStatus {
+                role: some(role),
+                version: some(version),
+                summary: some(summary),
+                digest: some(digest),
+                verified_by: some(verified_by),
+                parameters: parameters.clone(),
+                asks: asks.clone(),
+                nodes: Vec::new(),
+                conditions: vec![condition],
+            }
+        }
+        None => GadgetStatus { nodes: Vec::new(), conditions: vec![condition], ..found },
+    }
+}
+
+fn ready(found: &GadgetStatus, generation: i64, now: Timestamp) -> Condition {
+    let current = || found.nodes.iter().filter(|n| n.generation == generation);
+    let failed: Vec<_> = current().filter(|n| !n.ready).collect();
+    let behind = found.nodes.iter().filter(|n| n.generation != generation).count();
+    let (status, reason, message) = match failed.as_slice() {
+        [] if behind > 0 => ("Unknown", "Installing", format!("{} still to look at it", nodes(behind))),
+        [] => ("True", "Installed", format!("it can run on {}", nodes(current().count()))),
+        [first, ..] => {
+            let why = first.reason.as_deref().unwrap_or("no reason is known");
+            (
+                "False",
+                "NotInstalled",
+                format!("it cannot run on {}: {}: {why}", nodes(failed.len()), first.node),
+            )
+        }
+    };
+    let before = found.conditions.iter().find(|c| c.type_ == "Ready");
+    let since = before.filter(|c| c.status == status).map(|c| c.last_transition_time.clone());
+    Condition {
+        type_: "Ready".to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message,
+        observed_generation: Some(generation),
+        last_transition_time: since
+            .unwrap_or_else(|| Time(Timestamp::from_second(now.as_second()).unwrap_or(now))),
+    }
+}
+
+fn nodes(count: usize) -> String {
+    if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(nodes: &[(&str, i64, Option<&str>)]) -> GadgetStatus {
+        let node = |(node, generation, reason): &(&str, i64, Option<&str>)| GadgetNode {
+            node: (*node).into(),
+            generation: *generation,
+            ready: reason.is_none(),
+            reason: reason.map(str::to_owned),
+        };
+        GadgetStatus { nodes: nodes.iter().map(node).collect(), ..GadgetStatus::default() }
+    }
+
+    #[test]
+    fn it_is_ready_when_it_is_everywhere() {
+        let rows: [(&[(&str, i64, Option<&str>)], &str, &str); 4] = [
+            (&[("a", 2, None), ("b", 2, None)], "True", "it can run on 2 nodes"),
+            (&[("a", 2, None), ("b", 1, None)], "Unknown", "1 node still to look at it"),
+            (&[("a", 2, Some("no key")), ("b", 1, None)], "False", "it cannot run on 1 node: a: no key"),
+            (&[("a", 2, None), ("b", 1, Some("old news"))], "Unknown", "1 node still to look at it"),
+        ];
+        for (nodes, want, message) in rows {
+            let found = ready(&status(nodes), 2, Timestamp::UNIX_EPOCH);
+            assert_eq!((found.status.as_str(), found.message.as_str()), (want, message));
+        }
+    }
+
+    #[test]
+    fn the_time_of_a_condition_is_that_of_its_change() {
+        let mut found = status(&[("a", 1, None)]);
+        found.conditions.push(ready(&found, 1, Timestamp::UNIX_EPOCH));
+        let later = Timestamp::from_second(60).unwrap();
+        assert_eq!(ready(&found, 1, later).last_transition_time.0, Timestamp::UNIX_EPOCH);
+        found.nodes[0].ready = false;
+        assert_eq!(ready(&found, 1, later).last_transition_time.0, later);
+    }
+}

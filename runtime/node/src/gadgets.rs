@@ -1,0 +1,297 @@
+//! The modules that a node can run: those that are built in, and those of the cluster's `Gadget` objects; and what each
+//! may do.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use gadgetd_core::kube::{Grant, Granted, Granting, Names, Verb};
+use gadgetd_host::{
+    AnyModule, Capability, Formatter, Gadget, Host, Limits, ModuleError, ModuleRef, Role, Spec, built_in,
+};
+use gadgetd_kube::{
+    CALLS, GadgetAsk, GadgetParameter, GadgetSpec, GrantVerb, OutputMode, Source,
+    controller::{InstallError, Installed},
+    machine::{self, Usable},
+};
+use tokio::{sync::watch, time::timeout};
+
+use crate::chain;
+
+/// How long to wait for the list of the objects, before work goes on with what is built in.
+const LISTING: Duration = Duration::from_secs(10);
+
+/// The modules of a node.
+pub(crate) struct Modules {
+    pub(crate) host: Host,
+    gadgets: BTreeMap<&'static str, Gadget>,
+    formatters: BTreeMap<&'static str, Formatter>,
+    objects: RwLock<BTreeMap<String, Object>>,
+    /// Whether it is known which objects there are.
+    listed: watch::Sender<bool>,
+}
+
+/// What is known of a `Gadget` object.
+struct Object {
+    spec: GadgetSpec,
+    granted: Arc<Granted>,
+    module: Loaded,
+}
+
+#[derive(Clone)]
+enum Loaded {
+    Soon,
+    Yes(AnyModule),
+    No(String),
+}
+
+/// Why there is no module of a name.
+#[derive(Debug)]
+pub(crate) enum Absent {
+    /// It is being fetched.
+    Soon,
+    /// It cannot run, or there is none.
+    No(String),
+}
+
+impl Modules {
+    /// Loads every module that is built in.
+    pub(crate) async fn load(host: Host) -> Result<Self, ModuleError> {
+        let (mut gadgets, mut formatters) = (BTreeMap::new(), BTreeMap::new());
+        for name in built_in(Role::Gadget) {
+            gadgets.insert(name, host.gadget(&ModuleRef::BuiltIn(name.into())).await?);
+        }
+        for name in built_in(Role::Formatter) {
+            formatters.insert(name, host.formatter(&ModuleRef::BuiltIn(name.into())).await?);
+        }
+        let (objects, listed) = (RwLock::default(), watch::Sender::new(false));
+        Ok(Self { host, gadgets, formatters, objects, listed })
+    }
+
+    fn objects<T>(&self, look: impl FnOnce(&BTreeMap<String, Object>) -> T) -> T {
+        look(&self.objects.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut BTreeMap<String, Object>) -> T) -> T {
+        change(&mut self.objects.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits until it is known which objects there are; not for ever.
+    async fn listed(&self) {
+        let mut listed = self.listed.subscribe();
+        if timeout(LISTING, listed.wait_for(|listed| *listed)).await.is_err() {
+            tracing::warn!("cannot tell which Gadget objects there are; goes on with what is built in");
+            self.listed.send_replace(true);
+        }
+    }
+
+    /// The gadgets that Traces may name.
+    pub(crate) async fn all(&self) -> Vec<machine::Gadget> {
+        self.listed().await;
+        let built_in = |name: &&str| machine::Gadget {
+            name: (*name).to_owned(),
+            output_modes: OutputMode::ALL.to_vec(),
+            usable: Usable::Yes,
+        };
+        let mut all: BTreeMap<_, _> =
+            self.gadgets.keys().map(|name| ((*name).to_owned(), built_in(name))).collect();
+        self.objects(|objects| {
+            for (name, object) in objects {
+                let usable = match &object.module {
+                    Loaded::Soon => Usable::Soon,
+                    Loaded::Yes(AnyModule::Gadget(_)) => Usable::Yes,
+                    // Its name is a formatter's.
+                    Loaded::Yes(AnyModule::Formatter(_)) => continue,
+                    Loaded::No(reason) => Usable::No(reason.clone()),
+                };
+                let (name, output_modes) = (name.clone(), object.spec.output_modes());
+                all.insert(name.clone(), machine::Gadget { name, output_modes, usable });
+            }
+        });
+        all.into_values().collect()
+    }
+
+    /// The gadget of a name.
+    pub(crate) fn gadget(&self, name: &str) -> Result<Gadget, Absent> {
+        match self.object(name)? {
+            Some(AnyModule::Gadget(gadget)) => Ok(gadget),
+            Some(AnyModule::Formatter(_)) => Err(Absent::No(format!("Gadget {name} is a formatter"))),
+            None => {
+                let found = self.gadgets.get(name).cloned();
+                found.ok_or_else(|| Absent::No(format!("there is no gadget {name}")))
+            }
+        }
+    }
+
+    /// The formatter of a name.
+    pub(crate) fn formatter(&self, name: &str) -> Result<Formatter, Absent> {
+        match self.object(name)? {
+            Some(AnyModule::Formatter(formatter)) => Ok(formatter),
+            Some(AnyModule::Gadget(_)) if !self.formatters.contains_key(name) => {
+                Err(Absent::No(format!("Gadget {name} is no formatter")))
+            }
+            _ => self.formatters.get(name).cloned().ok_or_else(|| {
+                let known: Vec<_> = self.formatters.keys().copied().collect();
+                let known = known.join(", ");
+                Absent::No(format!(
+                    "there is no formatter {name}: there are {known}, and those of Gadget objects"
+                ))
+            }),
+        }
+    }
+
+    /// The module of an object; `None` where there is no object.
+    fn object(&self, name: &str) -> Result<Option<AnyModule>, Absent> {
+        self.objects(|objects| match objects.get(name).map(|object| &object.module) {
+            None => Ok(None),
+            Some(Loaded::Yes(module)) => Ok(Some(module.clone())),
+            Some(Loaded::Soon) => Err(Absent::Soon),
+            Some(Loaded::No(reason)) => {
+                Err(Absent::No(format!("Gadget {name} cannot run on this node: {reason}")))
+            }
+        })
+    }
+
+    /// Forgets objects that are not among these.
+    pub(crate) fn retain(&self, names: &BTreeSet<String>) {
+        self.change(|objects| {
+            objects.retain(|name, _| names.contains(name));
+            for name in names {
+                // It is about to be installed: until then it is no built-in of that name.
+                objects.entry(name.clone()).or_insert_with(|| Object {
+                    spec: GadgetSpec::default(),
+                    granted: Arc::default(),
+                    module: Loaded::Soon,
+                });
+            }
+        });
+        self.listed.send_replace(true);
+    }
+
+    pub(crate) fn remove(&self, name: &str) {
+        self.change(|objects| objects.remove(name));
+    }
+
+    /// Makes the module of an object one that can run.
+    pub(crate) async fn install(&self, name: &str, spec: &GadgetSpec) -> Result<Installed, InstallError> {
+        let granted = Arc::new(Granted { grants: spec.grants(), calls: spec.calls() });
+        let loaded = self.change(|objects| {
+            let before = objects.remove(name);
+            // What it may do changes at once. What it is stays until the new one is there, if it is the same.
+            let module = match before {
+                Some(Object { spec: known, module: module @ Loaded::Yes(_), .. })
+                    if known.is_same_module(spec) =>
+                {
+                    module
+                }
+                _ => Loaded::Soon,
+            };
+            let object = Object { spec: spec.clone(), granted, module: module.clone() };
+            objects.insert(name.to_owned(), object);
+            module
+        });
+        let outcome = match (spec.source(), loaded) {
+            (Err(error), _) => Err(InstallError::Refused(error.to_string())),
+            (Ok(_), Loaded::Yes(module)) => Ok(module),
+            (Ok(source), _) => self.fetch(source, spec).await,
+        };
+        self.change(|objects| {
+            // It may have been removed, or changed, meanwhile.
+            if let Some(object) = objects.get_mut(name).filter(|object| object.spec == *spec) {
+                object.module = match &outcome {
+                    Ok(module) => Loaded::Yes(module.clone()),
+                    Err(error) => Loaded::No(error.to_string()),
+                };
+            }
+        });
+        outcome.map(|module| installed(&module))
+    }
+
+    async fn fetch(&self, source: Source<'_>, spec: &GadgetSpec) -> Result<AnyModule, InstallError> {
+        let module = match source {
+            Source::BuiltIn(name) => self.host.module(&ModuleRef::BuiltIn(name.to_owned())).await,
+            Source::Image(image) => return Err(InstallError::Refused(format!("{image}: not yet"))),
+        };
+        let module = module.map_err(|error| InstallError::Refused(chain(&error)))?;
+        Ok(module.with_limits(limits(spec, module.limits())))
+    }
+
+    /// What a gadget is granted now: by its object, or where there is none, by default.
+    fn granted(&self, name: &str) -> Arc<Granted> {
+        let granted = self.objects(|objects| objects.get(name).map(|object| object.granted.clone()));
+        granted.unwrap_or_else(|| Arc::new(Granted { grants: by_default(name), calls: CALLS }))
+    }
+}
+
+/// What is granted to a built-in gadget where the cluster says nothing else.
+fn by_default(gadget: &str) -> Vec<Grant> {
+    let grant = |group: &str, plural: &str, verbs: &[Verb]| Grant {
+        group: group.into(),
+        plural: plural.into(),
+        verbs: verbs.to_vec(),
+        namespaces: Names::Any,
+        names: Names::Any,
+    };
+    match gadget {
+        "seccomp" => vec![grant(gadgetd_core::spo::GROUP, gadgetd_core::spo::PLURAL, &[Verb::Create])],
+        _ => Vec::new(),
+    }
+}
+
+/// The grants of one gadget, as they are at each call.
+pub(crate) struct Live {
+    pub(crate) modules: Arc<Modules>,
+    pub(crate) gadget: String,
+}
+
+impl std::fmt::Debug for Live {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Live").field("gadget", &self.gadget).field("granted", &self.granted()).finish()
+    }
+}
+
+impl Granting for Live {
+    fn granted(&self) -> Arc<Granted> {
+        self.modules.granted(&self.gadget)
+    }
+}
+
+/// The limits of an object, over those of the host.
+fn limits(spec: &GadgetSpec, usual: &Limits) -> Limits {
+    let limits = &spec.limits;
+    Limits {
+        memory: limits.memory().unwrap_or(usual.memory),
+        call: limits.call().unwrap_or(usual.call),
+        // A module that may run for longer needs a run that does.
+        run: usual.run.max(limits.call().unwrap_or_default() * 2),
+        output: limits.output().unwrap_or(usual.output),
+        ..usual.clone()
+    }
+}
+
+/// A module, as its object tells of it.
+fn installed(module: &AnyModule) -> Installed {
+    let about = module.description();
+    let parameter = |spec: &Spec| GadgetParameter {
+        name: spec.name.clone(),
+        takes: spec.kind.to_string(),
+        default: spec.default.as_ref().map(ToString::to_string),
+        help: spec.help.clone(),
+    };
+    let ask = |ask: &Capability| GadgetAsk {
+        group: ask.group.clone(),
+        resource: ask.plural.clone(),
+        verbs: ask.verbs.iter().copied().map(GrantVerb::from).collect(),
+    };
+    Installed {
+        role: module.role().to_string(),
+        version: about.version.to_string(),
+        summary: about.summary.clone(),
+        digest: module.digest().to_string(),
+        verified_by: "built-in".to_owned(),
+        parameters: about.params.iter().map(parameter).collect(),
+        asks: about.capabilities.iter().map(ask).collect(),
+    }
+}
