@@ -13,6 +13,9 @@
 //! assert_eq!(capture.syscalls().len(), 2);
 //! ```
 
+#[cfg(feature = "proptest")]
+pub mod strategies;
+
 use std::{cell::RefCell, fmt, marker::PhantomData};
 
 pub use crate::log::{Field, Level};
@@ -433,11 +436,28 @@ impl Host<'_> {
         }
     }
 
-    fn wrote(&mut self, kind: &kube::Kind, namespace: Option<&str>, object: &str) {
-        let object: serde_json::Value = serde_json::from_str(object).expect("a written object is JSON");
-        let name = object.pointer("/metadata/name").and_then(|name| name.as_str());
-        let name = name.expect("a written object has a name").to_owned();
-        self.written.push((kind.group.clone(), kind.plural.clone(), namespace.map(str::to_owned), name));
+    /// What a call that writes answers.
+    fn write(
+        &mut self,
+        verb: Verb,
+        kind: &kube::Kind,
+        namespace: Option<&str>,
+        object: &str,
+    ) -> Result<String, kube::Error> {
+        let (owned, text) = (namespace.map(str::to_owned), object.to_owned());
+        let call = match verb {
+            Verb::Create => KubeCall::Create { kind: kind.clone(), namespace: owned.clone(), object: text },
+            _ => KubeCall::Apply { kind: kind.clone(), namespace: owned.clone(), object: text },
+        };
+        let answer = self.object(verb, kind, call);
+        // One whose answer is too large is there all the same.
+        if let Ok(_) | Err(kube::Error::TooLarge(_)) = answer {
+            let object: serde_json::Value = serde_json::from_str(object).expect("a written object is JSON");
+            let name = object.pointer("/metadata/name").and_then(|name| name.as_str());
+            let name = name.expect("a written object has a name").to_owned();
+            self.written.push((kind.group.clone(), kind.plural.clone(), owned, name));
+        }
+        answer
     }
 }
 
@@ -522,14 +542,7 @@ impl gadget::Host for Host<'_> {
         namespace: Option<&str>,
         object: &str,
     ) -> Result<String, kube::Error> {
-        let owned = namespace.map(str::to_owned);
-        let call = KubeCall::Create { kind: kind.clone(), namespace: owned, object: object.into() };
-        let answer = self.object(Verb::Create, kind, call);
-        // One whose answer is too large is there all the same.
-        if let Ok(_) | Err(kube::Error::TooLarge(_)) = answer {
-            self.wrote(kind, namespace, object);
-        }
-        answer
+        self.write(Verb::Create, kind, namespace, object)
     }
 
     fn apply(
@@ -538,14 +551,7 @@ impl gadget::Host for Host<'_> {
         namespace: Option<&str>,
         object: &str,
     ) -> Result<String, kube::Error> {
-        let owned = namespace.map(str::to_owned);
-        let call = KubeCall::Apply { kind: kind.clone(), namespace: owned, object: object.into() };
-        let answer = self.object(Verb::Apply, kind, call);
-        // One whose answer is too large is there all the same.
-        if let Ok(_) | Err(kube::Error::TooLarge(_)) = answer {
-            self.wrote(kind, namespace, object);
-        }
-        answer
+        self.write(Verb::Apply, kind, namespace, object)
     }
 }
 

@@ -201,7 +201,7 @@ fn start_and_after(calls: &[Call]) -> Markup {
 }
 
 fn the_policy(policy: &Policy) -> Markup {
-    let architectures: Vec<_> = policy.architectures.iter().copied().map(architecture).collect();
+    let architectures: Vec<_> = policy.architectures.iter().map(Architecture::to_string).collect();
     html! {
         h2 { "The policy" }
         dl {
@@ -233,15 +233,5 @@ fn class(risk: Risk) -> &'static str {
         Risk::Low => "low",
         Risk::Elevated => "elevated",
         Risk::High => "high",
-    }
-}
-
-fn architecture(architecture: Architecture) -> &'static str {
-    match architecture {
-        Architecture::X86_64 => "x86-64",
-        Architecture::X86 => "x86",
-        Architecture::X32 => "x32",
-        Architecture::Aarch64 => "arm64",
-        Architecture::Arm => "arm",
     }
 }

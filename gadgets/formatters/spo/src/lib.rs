@@ -157,7 +157,7 @@ impl Version {
 
     /// The ways to write a policy in this version: the likeliest first.
     fn ways(self, policy: &Policy) -> &'static [ErrnoStyle] {
-        let has_errno = policy.rules.iter().any(|rule| errno(rule.action).is_some());
+        let has_errno = policy.rules.iter().any(|rule| rule.action.number().is_some());
         match self {
             Self::V1Beta1 if has_errno => &[ErrnoStyle::Integer, ErrnoStyle::Text],
             Self::V1 | Self::V1Beta1 => &[ErrnoStyle::Integer],
@@ -228,7 +228,7 @@ impl<'a> Object<'a> {
         version: Version,
         style: ErrnoStyle,
     ) -> Result<Self, Error> {
-        if let Some(value) = errno(policy.default_action)
+        if let Some(value) = policy.default_action.number()
             && (value != EPERM || matches!(policy.default_action, Action::Trace(_)))
         {
             return unsupported(format!(
@@ -239,7 +239,7 @@ impl<'a> Object<'a> {
             policy.rules.iter().map(|rule| Syscalls::new(rule, version, style)).collect();
         let spec = ProfileSpec {
             default_action: action(policy.default_action, version)?,
-            architectures: policy.architectures.iter().copied().map(architecture).collect(),
+            architectures: policy.architectures.iter().copied().map(Architecture::scmp_name).collect(),
             syscalls: syscalls?,
         };
         Ok(Self { api_version, kind: KIND, metadata, spec })
@@ -248,7 +248,7 @@ impl<'a> Object<'a> {
 
 impl<'a> Syscalls<'a> {
     fn new(rule: &'a Rule, version: Version, style: ErrnoStyle) -> Result<Self, Error> {
-        let errno_ret = errno(rule.action).map(|value| match style {
+        let errno_ret = rule.action.number().map(|value| match style {
             ErrnoStyle::Integer => ErrnoRet::Integer(value),
             ErrnoStyle::Text => ErrnoRet::Text(value.to_string()),
         });
@@ -262,7 +262,7 @@ impl Arg {
         let masked = argument.op == Comparison::MaskedEqual;
         Ok(Self {
             index: argument.index,
-            op: comparison(argument.op),
+            op: argument.op.scmp_name(),
             value: signed(argument.value)?,
             value_two: masked.then(|| signed(argument.value_two)).transpose()?,
         })
@@ -280,52 +280,15 @@ fn unsupported<T>(why: String) -> Result<T, Error> {
     Err(Error::Unsupported(why))
 }
 
-/// The number that an action has.
-fn errno(action: Action) -> Option<u16> {
-    match action {
-        Action::Errno(value) | Action::Trace(value) => value,
-        _ => None,
-    }
-}
-
 fn action(action: Action, version: Version) -> Result<&'static str, Error> {
-    Ok(match action {
-        Action::Allow => "SCMP_ACT_ALLOW",
-        Action::Errno(_) => "SCMP_ACT_ERRNO",
-        Action::KillProcess => "SCMP_ACT_KILL_PROCESS",
-        Action::KillThread => "SCMP_ACT_KILL_THREAD",
-        Action::Trap => "SCMP_ACT_TRAP",
-        Action::Log => "SCMP_ACT_LOG",
-        Action::Trace(_) => "SCMP_ACT_TRACE",
+    match action {
         // It needs a listener besides, which the neutral policy cannot name.
-        Action::Notify => {
-            let version = version.name();
-            return unsupported(format!(
-                "a {KIND} of version {version} does not know the action SCMP_ACT_NOTIFY"
-            ));
-        }
-    })
-}
-
-fn architecture(architecture: Architecture) -> &'static str {
-    match architecture {
-        Architecture::X86_64 => "SCMP_ARCH_X86_64",
-        Architecture::X86 => "SCMP_ARCH_X86",
-        Architecture::X32 => "SCMP_ARCH_X32",
-        Architecture::Aarch64 => "SCMP_ARCH_AARCH64",
-        Architecture::Arm => "SCMP_ARCH_ARM",
-    }
-}
-
-fn comparison(op: Comparison) -> &'static str {
-    match op {
-        Comparison::NotEqual => "SCMP_CMP_NE",
-        Comparison::Less => "SCMP_CMP_LT",
-        Comparison::LessOrEqual => "SCMP_CMP_LE",
-        Comparison::Equal => "SCMP_CMP_EQ",
-        Comparison::GreaterOrEqual => "SCMP_CMP_GE",
-        Comparison::Greater => "SCMP_CMP_GT",
-        Comparison::MaskedEqual => "SCMP_CMP_MASKED_EQ",
+        Action::Notify => unsupported(format!(
+            "a {KIND} of version {} does not know the action {}",
+            version.name(),
+            action.scmp_name()
+        )),
+        known => Ok(known.scmp_name()),
     }
 }
 

@@ -79,7 +79,7 @@ impl Formatter for Systemd {
             lines(&mut text, "#   ", &besides);
         }
         line(&mut text, "[Service]");
-        let architectures: Vec<_> = policy.architectures.iter().copied().map(architecture).collect();
+        let architectures: Vec<_> = policy.architectures.iter().map(Architecture::to_string).collect();
         line(&mut text, &format!("SystemCallArchitectures={}", architectures.join(" ")));
         line(&mut text, &format!("SystemCallErrorNumber={otherwise}"));
         let with_groups = params.boolean("groups") != Some(false);
@@ -162,16 +162,6 @@ fn bit(architecture: Architecture) -> u8 {
         Architecture::X32 => on::X32,
         Architecture::Aarch64 => on::AARCH64,
         Architecture::Arm => on::ARM,
-    }
-}
-
-fn architecture(architecture: Architecture) -> &'static str {
-    match architecture {
-        Architecture::X86_64 => "x86-64",
-        Architecture::X86 => "x86",
-        Architecture::X32 => "x32",
-        Architecture::Aarch64 => "arm64",
-        Architecture::Arm => "arm",
     }
 }
 

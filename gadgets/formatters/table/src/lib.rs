@@ -188,7 +188,7 @@ fn summary(text: &mut String, policy: &Policy, recorded: &Recorded<'_>) {
     }
     let _ = write!(sentence, " Any other: {}.", action(policy.default_action));
     line(text, &sentence);
-    let architectures: Vec<_> = policy.architectures.iter().copied().map(architecture).collect();
+    let architectures: Vec<_> = policy.architectures.iter().map(Architecture::to_string).collect();
     line(text, &format!("Architectures: {}.", architectures.join(", ")));
 }
 
@@ -227,16 +227,6 @@ fn condition(argument: &Argument) -> String {
         Comparison::MaskedEqual => return format!("argument {index} & {value:#x} = {value_two:#x}"),
     };
     format!("argument {index} {sign} {value}")
-}
-
-fn architecture(architecture: Architecture) -> &'static str {
-    match architecture {
-        Architecture::X86_64 => "x86-64",
-        Architecture::X86 => "x86",
-        Architecture::X32 => "x32",
-        Architecture::Aarch64 => "arm64",
-        Architecture::Arm => "arm",
-    }
 }
 
 /// A command or an image may be called anything: escapes what would steer a terminal.
