@@ -12,6 +12,7 @@ impl Action {
     ///
     /// assert_eq!(Action::Errno(Some(38)).scmp_name(), "SCMP_ACT_ERRNO");
     /// assert_eq!(Action::Errno(Some(38)).number(), Some(38));
+    /// assert_eq!(Action::from_scmp_name("SCMP_ACT_TRAP"), Some(Action::Trap));
     /// ```
     pub fn scmp_name(self) -> &'static str {
         match self {
@@ -23,6 +24,33 @@ impl Action {
             Self::Log => "SCMP_ACT_LOG",
             Self::Trace(_) => "SCMP_ACT_TRACE",
             Self::Notify => "SCMP_ACT_NOTIFY",
+        }
+    }
+
+    /// The action of this libseccomp name, without a number. `SCMP_ACT_KILL` is the older name of that which kills the
+    /// thread.
+    pub fn from_scmp_name(name: &str) -> Option<Self> {
+        let all = [
+            Self::Allow,
+            Self::Errno(None),
+            Self::KillProcess,
+            Self::KillThread,
+            Self::Trap,
+            Self::Log,
+            Self::Trace(None),
+            Self::Notify,
+        ];
+        let name = if name == "SCMP_ACT_KILL" { Self::KillThread.scmp_name() } else { name };
+        all.into_iter().find(|action| action.scmp_name() == name)
+    }
+
+    /// The same with this number, where it has one.
+    #[must_use]
+    pub fn with_number(self, number: Option<u16>) -> Self {
+        match self {
+            Self::Errno(_) => Self::Errno(number),
+            Self::Trace(_) => Self::Trace(number),
+            other => other,
         }
     }
 

@@ -26,8 +26,8 @@
 //! ```
 
 use gadget_sdk::{
-    Architecture, Argument, Capture, Comparison, Description, Document, Formatter, Module, Params, Policy,
-    Rule, Spec, formatter::Error,
+    Architecture, Argument, Capture, Comparison, Description, Document, Formatter, Module, Parameters,
+    Params, Policy, Rule, formatter::Error,
 };
 use serde::Serialize;
 
@@ -39,22 +39,25 @@ pub const MEDIA_TYPE: &str = "application/vnd.oci.seccomp+json";
 /// The formatter.
 pub struct Oci;
 
+#[derive(Parameters)]
+struct Options {
+    /// Writes everything on one line.
+    compact: bool,
+}
+
 impl Module for Oci {
     fn describe() -> Description {
         let summary = "The seccomp JSON of the OCI runtime specification.";
-        Description::new("oci", env!("CARGO_PKG_VERSION"), summary)
-            .param(Spec::boolean("compact", "Writes everything on one line.").or(false))
+        Description::new("oci", env!("CARGO_PKG_VERSION"), summary).params::<Options>()
     }
 }
 
 impl Formatter for Oci {
     fn format(params: &Params, policy: &Policy, _about: &[&Capture]) -> Result<Document, Error> {
+        let Options { compact } = params.read();
         let profile = Profile::from(policy);
-        let json = if params.boolean("compact") == Some(true) {
-            serde_json::to_string(&profile)
-        } else {
-            serde_json::to_string_pretty(&profile)
-        };
+        let json =
+            if compact { serde_json::to_string(&profile) } else { serde_json::to_string_pretty(&profile) };
         let mut json = json.map_err(|error| Error::Failed(error.to_string()))?;
         json.push('\n');
         Ok(Document::new(MEDIA_TYPE, json))

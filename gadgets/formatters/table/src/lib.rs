@@ -36,7 +36,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use gadget_sdk::{
     Abi, Action, Architecture, Argument, Capture, Comparison, Description, Document, Formatter, Module,
-    Params, Phases, Policy, formatter::Error,
+    Params, Phases, Policy, formatter::Error, output::printable,
 };
 
 gadget_sdk::export_formatter!(Table);
@@ -227,19 +227,6 @@ fn condition(argument: &Argument) -> String {
         Comparison::MaskedEqual => return format!("argument {index} & {value:#x} = {value_two:#x}"),
     };
     format!("argument {index} {sign} {value}")
-}
-
-/// A command or an image may be called anything: escapes what would steer a terminal.
-fn printable(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            safe.extend(c.escape_default());
-        } else {
-            safe.push(c);
-        }
-    }
-    safe
 }
 
 fn line(text: &mut String, line: &str) {
