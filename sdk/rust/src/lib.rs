@@ -89,7 +89,7 @@ pub use captures::{Abi, Capture, Completeness, Container, Loss, Machine, Phases,
 pub use formatter::{Document, Formatter, ObjectHead};
 pub use gadget::{Error, Gadget, Reason, Run};
 pub use module::{Description, Module};
-pub use output::{MadeObject, Target};
+pub use output::{MadeObject, Target, Verdict};
 pub use params::{Choice, Parameters, Params, Spec};
 pub use policy::{Action, Architecture, Argument, Comparison, Policy, Rule};
 

@@ -1,6 +1,7 @@
-//! Where results go: see [`Run::emit`](crate::Run::emit) and [`Run::made`](crate::Run::made).
+//! Where results go: see [`Run::emit`](crate::Run::emit), [`Run::made`](crate::Run::made) and
+//! [`Run::judge`](crate::Run::judge).
 
-pub use crate::bindings::imports::output::{Error, MadeObject, ResourceTarget as Target};
+pub use crate::bindings::imports::output::{Error, MadeObject, ResourceTarget as Target, Verdict};
 
 /// A text that cannot steer a terminal, end a line or end a comment: control characters are escaped as Rust has them.
 /// Names of commands, containers and images come from outside, and may hold anything.

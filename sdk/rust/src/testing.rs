@@ -21,8 +21,8 @@ use std::{cell::RefCell, fmt, marker::PhantomData};
 pub use crate::log::{Field, Level};
 use crate::{
     Abi, Capture, Completeness, Container, Description, Document, Error, Formatter, Gadget, Loss, Machine,
-    MadeObject, ObjectHead, Params, Phases, Pod, Policy, Reason, Run, Syscall, Target, formatter, gadget,
-    kube,
+    MadeObject, ObjectHead, Params, Phases, Pod, Policy, Reason, Run, Syscall, Target, Verdict, formatter,
+    gadget, kube,
     module::Verb,
     output,
     params::{Kind, Param, Value},
@@ -226,12 +226,13 @@ impl<G: Gadget> GadgetRun<G> {
             calls: Vec::new(),
             written: Vec::new(),
             made: Vec::new(),
+            verdicts: Vec::new(),
         };
         let outer = LOG.replace(Some(Vec::new()));
         let result = G::generate(&mut Run::new(self.reason, params, &mut host), captures);
         let log = LOG.replace(outer).unwrap_or_default();
-        let Host { policies, emitted, made, calls, .. } = host;
-        Outcome { result, policies, emitted, made, calls, log }
+        let Host { policies, emitted, made, verdicts, calls, .. } = host;
+        Outcome { result, policies, emitted, made, verdicts, calls, log }
     }
 }
 
@@ -246,6 +247,8 @@ pub struct Outcome {
     pub emitted: Vec<Emitted>,
     /// The objects that it reported.
     pub made: Vec<Made>,
+    /// What it said of what was recorded.
+    pub verdicts: Vec<Judged>,
     /// The calls that it made to the cluster, denied ones among them.
     pub calls: Vec<KubeCall>,
     /// The lines that the gadget and the formatter logged.
@@ -266,6 +269,15 @@ pub struct Emitted {
 pub struct Made {
     /// The object.
     pub object: MadeObject,
+    /// The containers that it is about.
+    pub about: Vec<String>,
+}
+
+/// What was said of recordings.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// Whether they are as they should be.
+    pub verdict: Verdict,
     /// The containers that it is about.
     pub about: Vec<String>,
 }
@@ -403,6 +415,7 @@ struct Host<'a> {
     /// What was made or applied: group, plural, namespace, name.
     written: Vec<Written>,
     made: Vec<Made>,
+    verdicts: Vec<Judged>,
 }
 
 type Written = (String, String, Option<String>, String);
@@ -506,6 +519,11 @@ impl gadget::Host for Host<'_> {
             return Err(output::Error::Rejected(format!("the run did not make {name}")));
         }
         self.made.push(Made { object: object.clone(), about: containers(about) });
+        Ok(())
+    }
+
+    fn judge(&mut self, verdict: &Verdict, about: &[&Capture]) -> Result<(), output::Error> {
+        self.verdicts.push(Judged { verdict: verdict.clone(), about: containers(about) });
         Ok(())
     }
 
