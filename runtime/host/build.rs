@@ -4,6 +4,7 @@ fn main() {
     gadgetd_artifacts::rerun_if_changed(gadgetd_artifacts::Sources::Components);
     let packages = [
         "seccomp-advisor",
+        "seccomp-diff",
         "formatter-html",
         "formatter-oci",
         "formatter-spo",

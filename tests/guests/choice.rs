@@ -32,3 +32,18 @@ pub(crate) use misbehaviours;
 pub const PREFIX: &[u8] = b"misbehaviour: ";
 /// The text. The name of the case stands between the prefix and the first dot.
 pub(crate) static CHOICE: [u8; 64] = *b"misbehaviour: ..................................................";
+
+/// Does this for ever.
+pub(crate) fn endlessly(mut act: impl FnMut()) -> ! {
+    loop {
+        act();
+        std::hint::black_box(());
+    }
+}
+
+/// Calls itself until something gives.
+#[allow(unconditional_recursion)] // On purpose.
+pub(crate) fn recurse(depth: u64) -> u64 {
+    let frame = std::hint::black_box([depth; 16]);
+    recurse(depth + 1) + frame[3]
+}

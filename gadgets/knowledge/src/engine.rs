@@ -418,3 +418,9 @@ pub(crate) const DEFAULT_PROFILE: &[(&str, &str)] = &[
     ("write", ""),
     ("writev", ""),
 ];
+
+/// Those of them that it allows only with some arguments, where no capability is asked for.
+pub(crate) const CONDITIONAL: &[&str] = &["clone", "personality"];
+
+/// What it answers as a kernel does that does not have the call: with `ENOSYS`.
+pub(crate) const MISSING: &[&str] = &["clone3"];

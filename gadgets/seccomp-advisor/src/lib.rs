@@ -24,28 +24,15 @@ pub mod object;
 use std::collections::BTreeSet;
 
 use gadget_sdk::{
-    Abi, Action, Architecture, Capture, Description, Error, Gadget, Machine, Module, Params, Phases, Policy,
-    Rule, Run, Spec, Syscall, log, module::Verb,
+    Abi, Action, Architecture, Capture, Choice, Description, Error, Gadget, Machine, Module, Parameters,
+    Params, Phases, Policy, Rule, Run, Syscall, log, module::Verb,
 };
+
+pub use syscall_knowledge::{ALWAYS, START};
 
 use crate::object::Wanted;
 
 gadget_sdk::export_gadget!(SeccompAdvisor);
-
-/// What every policy allows, recorded or not.
-///
-/// - `exit`, `exit_group`: a server that never ended was never seen to make them. Under a profile
-///   without them a start that fails hangs instead of failing, because the OCI runtime cannot end.
-/// - `execve`: whoever starts the program makes it when the filter is already in force. A recording
-///   that began later has not seen it.
-pub const ALWAYS: [&str; 3] = ["execve", "exit", "exit_group"];
-
-/// What a policy allows besides, where an OCI runtime was seen to prepare the container under the filter.
-///
-/// runc is a Go program. Between loading the filter and `execve` its threads may have to wait for each other, or be
-/// interrupted by Go's scheduler, and come back: in one start it happens, and in the next it does not (of 291 recorded
-/// starts `futex` was in 36 %, `rt_sigreturn` in 17 %; nothing else differed). Where they are refused, runc crashes.
-pub const START: [&str; 2] = ["futex", "rt_sigreturn"];
 
 /// The largest errno that a filter can return: the kernel's `MAX_ERRNO`.
 const ERRNO_MAX: i64 = 4095;
@@ -53,41 +40,55 @@ const ERRNO_MAX: i64 = 4095;
 /// The gadget.
 pub struct SeccompAdvisor;
 
+/// The parameters, as they are given.
+#[derive(Parameters)]
+struct Given {
+    /// What happens to a call that the policy does not allow.
+    #[param(default = DefaultAction::Errno)]
+    default_action: DefaultAction,
+    /// The errno (1 to 4095) that such a call returns; without it, the runtime's choice: EPERM.
+    default_errno: Option<i64>,
+    /// All that the machine can run, or those that were seen besides the native one.
+    #[param(default = Architectures::Compatible)]
+    architectures: Architectures,
+    /// Calls to allow, recorded or not.
+    include: Vec<String>,
+    /// Calls not to allow, recorded or not.
+    exclude: Vec<String>,
+    /// Calls of the container's whole life, or only of its own program.
+    #[param(default = Phase::All)]
+    phase: Phase,
+}
+
+#[derive(Choice)]
+enum DefaultAction {
+    Errno,
+    KillProcess,
+    KillThread,
+    Trap,
+    Log,
+}
+
+#[derive(Choice, PartialEq)]
+enum Architectures {
+    Compatible,
+    Observed,
+}
+
+#[derive(Choice)]
+enum Phase {
+    All,
+    Application,
+}
+
 impl Module for SeccompAdvisor {
     fn describe() -> Description {
         let summary = "Makes a seccomp policy that allows what a container was seen to do.";
-        Description::new("seccomp", env!("CARGO_PKG_VERSION"), summary)
-            .param(
-                Spec::choice(
-                    "default-action",
-                    "What happens to a call that the policy does not allow.",
-                    &["errno", "kill-process", "kill-thread", "trap", "log"],
-                )
-                .or("errno"),
-            )
-            .param(Spec::integer(
-                "default-errno",
-                "The errno (1 to 4095) that such a call returns; without it, the runtime's choice: EPERM.",
-            ))
-            .param(
-                Spec::choice(
-                    "architectures",
-                    "All that the machine can run, or those that were seen besides the native one.",
-                    &["compatible", "observed"],
-                )
-                .or("compatible"),
-            )
-            .param(Spec::text_list("include", "Calls to allow, recorded or not."))
-            .param(Spec::text_list("exclude", "Calls not to allow, recorded or not."))
-            .param(
-                Spec::choice(
-                    "phase",
-                    "Calls of the container's whole life, or only of its own program.",
-                    &["all", "application"],
-                )
-                .or("all"),
-            )
-            .capability(object::GROUP, object::PLURAL, &[Verb::Create])
+        Description::new("seccomp", env!("CARGO_PKG_VERSION"), summary).params::<Given>().capability(
+            object::GROUP,
+            object::PLURAL,
+            &[Verb::Create],
+        )
     }
 }
 
@@ -138,25 +139,25 @@ struct Options {
 
 impl Options {
     fn read(params: &Params) -> Result<Self, Error> {
-        let errno = params.integer("default-errno");
-        let errno = errno.map(|errno| match u16::try_from(errno) {
+        let given: Given = params.read();
+        let errno = given.default_errno.map(|errno| match u16::try_from(errno) {
             Ok(value) if (1..=ERRNO_MAX).contains(&errno) => Ok(value),
             _ => invalid(format!("default-errno: {errno} is no errno; they are 1 to {ERRNO_MAX}")),
         });
         let errno = errno.transpose()?;
-        let default_action = match params.text("default-action") {
-            None | Some("errno") => Action::Errno(errno),
-            Some(other) if errno.is_some() => {
+        let default_action = match given.default_action {
+            DefaultAction::Errno => Action::Errno(errno),
+            other if errno.is_some() => {
+                let other = other.word();
                 return invalid(format!("default-errno: goes with default-action=errno, not with {other}"));
             }
-            Some("kill-process") => Action::KillProcess,
-            Some("kill-thread") => Action::KillThread,
-            Some("trap") => Action::Trap,
-            Some("log") => Action::Log,
-            Some(other) => return invalid(format!("default-action: {other} is none")),
+            DefaultAction::KillProcess => Action::KillProcess,
+            DefaultAction::KillThread => Action::KillThread,
+            DefaultAction::Trap => Action::Trap,
+            DefaultAction::Log => Action::Log,
         };
-        let include = names(params, "include")?;
-        let exclude = names(params, "exclude")?;
+        let include = names("include", &given.include)?;
+        let exclude = names("exclude", &given.exclude)?;
         if let Some(both) = include.iter().find(|name| exclude.contains(name)) {
             return invalid(format!("include: {both} stands in exclude too"));
         }
@@ -165,12 +166,12 @@ impl Options {
         }
         Ok(Self {
             default_action,
-            observed_architectures: params.text("architectures") == Some("observed"),
+            observed_architectures: given.architectures == Architectures::Observed,
             include,
             exclude,
-            phases: match params.text("phase") {
-                Some("application") => Phases::APPLICATION,
-                _ => Phases::all(),
+            phases: match given.phase {
+                Phase::Application => Phases::APPLICATION,
+                Phase::All => Phases::all(),
             },
         })
     }
@@ -214,14 +215,7 @@ impl Options {
     }
 
     fn architectures(&self, machine: Machine, observed: impl Fn(Abi) -> bool) -> Vec<Architecture> {
-        let all: &[_] = match machine {
-            Machine::X86_64 => &[
-                (Abi::Native, Architecture::X86_64),
-                (Abi::Compat, Architecture::X86),
-                (Abi::X32, Architecture::X32),
-            ],
-            Machine::Aarch64 => &[(Abi::Native, Architecture::Aarch64), (Abi::Compat, Architecture::Arm)],
-        };
+        let all = machine.architectures();
         let wanted = |abi| !self.observed_architectures || abi == Abi::Native || observed(abi);
         all.iter().filter(|(abi, _)| wanted(*abi)).map(|(_, architecture)| *architecture).collect()
     }
@@ -249,8 +243,8 @@ fn warn_of_gaps<'a>(capture: &Capture, nameless: impl Iterator<Item = &'a Syscal
 }
 
 /// A list of names of system calls. There is no table here to know them by: the shape has to do.
-fn names(params: &Params, parameter: &str) -> Result<Vec<String>, Error> {
-    let names = params.text_list(parameter).iter().map(|name| name.trim());
+fn names(parameter: &str, given: &[String]) -> Result<Vec<String>, Error> {
+    let names = given.iter().map(|name| name.trim());
     let names: Vec<_> = names.filter(|name| !name.is_empty()).map(str::to_owned).collect();
     let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
     match names.iter().find(|name| !name.bytes().all(fits)) {

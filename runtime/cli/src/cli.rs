@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use clap_complete::Shell;
+use gadgetd_core::parameter;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -206,8 +207,8 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "NAME")]
     pub formatter: Option<String>,
 
-    /// A parameter of the gadget, the formatter or the runtime; may be repeated.
-    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parameter)]
+    /// A parameter of the gadget, the formatter or the runtime; may be repeated. `NAME=@FILE` takes the value from a file.
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parameter::parse)]
     pub params: Vec<(String, String)>,
 
     /// Write the result to this file instead of standard output.
@@ -373,13 +374,6 @@ pub(crate) enum VersionFormat {
     Yaml,
 }
 
-fn parameter(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("a parameter is given as name=value".into()),
-    }
-}
-
 fn time(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(Duration::ZERO) => Err("that is no time".into()),
@@ -447,6 +441,7 @@ mod tests {
             ("kubectl-gadget run seccomp -p a --timeout 30", ErrorKind::ValueValidation),
             ("kubectl-gadget run seccomp -p a --timeout 0s", ErrorKind::ValueValidation),
             ("kubectl-gadget run seccomp -p a --param x", ErrorKind::ValueValidation),
+            ("kubectl-gadget run seccomp -p a --param x=@/no/such/file", ErrorKind::ValueValidation),
             ("kubectl-gadget run seccomp -p a --detach -o f", ErrorKind::ArgumentConflict),
             ("kubectl-gadget seccomp-advisor", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
             ("kubectl-gadget seccomp-advisor start", ErrorKind::MissingRequiredArgument),

@@ -18,6 +18,7 @@ mod capture;
 mod container;
 pub mod kube;
 pub mod oci;
+pub mod parameter;
 pub mod policy;
 mod source;
 pub mod spo;

@@ -3,6 +3,7 @@
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use gadgetd_core::parameter::{self, ParameterError};
 
 use crate::module::ModuleArgs;
 
@@ -31,6 +32,7 @@ Examples:
   gadgetd run seccomp --pid 4711 --timeout 30s --formatter table
   gadgetd run seccomp --cgroup machine.slice/libpod-<id>.scope -o profile.json
   gadgetd run seccomp --param default-action=kill-process --param compact=true -- ./job
+  gadgetd run seccomp-diff --param against=@profile.json -- ./job
 
 A command runs in a cgroup of its own, which is recorded from before its first call. Signals reach it, and \
 the result still comes. When it ends, processes that it left behind are ended too. With the result on \
@@ -44,7 +46,8 @@ Exit status:
   0  done (whatever the command's own status was: that is told on standard error)
   1  failed
   2  wrong usage
-  3  the recording is incomplete; the result is still printed, and what was lost is told";
+  3  the recording is incomplete; the result is still printed, and what was lost is told
+  4  the gadget says that what was recorded is not as it should be; the result is still printed";
 
 const CONFINE_AFTER: &str = "\
 Examples:
@@ -76,7 +79,8 @@ Exit status:
 /// Record what system calls a command or container makes, and turn them into something useful.
 ///
 /// gadgetd records with one eBPF program and hands the recording to a gadget, a sandboxed WebAssembly
-/// component. The gadget `seccomp` makes a seccomp profile of it; a formatter writes it down.
+/// component. The gadget `seccomp` makes a seccomp profile of it, which a formatter writes down; `seccomp-diff` compares it
+/// with one.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES, after_long_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -109,7 +113,7 @@ pub(crate) enum Command {
     group = ArgGroup::new("target").required(true).args(["pid", "cgroup", "command", "list_params"]),
 )]
 pub(crate) struct RunArgs {
-    /// The built-in gadget to run, such as `seccomp`.
+    /// The built-in gadget to run: `seccomp`, or `seccomp-diff`.
     #[arg(value_name = "GADGET")]
     pub gadget: Option<String>,
 
@@ -122,7 +126,7 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "NAME|FILE", default_value = "oci")]
     pub formatter: String,
 
-    /// A parameter of the gadget or the formatter; may be repeated.
+    /// A parameter of the gadget or the formatter; may be repeated. `NAME=@FILE` takes the value from a file.
     #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = parameter)]
     pub params: Vec<String>,
 
@@ -219,11 +223,8 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-fn parameter(text: &str) -> Result<String, String> {
-    match text.split_once('=') {
-        Some((name, _)) if !name.is_empty() => Ok(text.to_owned()),
-        _ => Err("a parameter is given as name=value".into()),
-    }
+fn parameter(text: &str) -> Result<String, ParameterError> {
+    parameter::parse(text).map(|(name, value)| format!("{name}={value}"))
 }
 
 fn time(text: &str) -> Result<Duration, String> {
@@ -257,6 +258,9 @@ mod tests {
         assert_eq!(run.timeout, Some(Duration::from_secs(90)));
         assert_eq!(run.params, ["a=b=c", "d="]);
         assert_eq!(run.command, ["ls", "-l"]);
+        let line = "gadgetd run seccomp --param a=@@b -- ls";
+        let Ok(Cli { command: Command::Run(run), .. }) = parse(line) else { panic!("{line}") };
+        assert_eq!(run.params, ["a=@b"]);
     }
 
     #[test]
@@ -277,6 +281,7 @@ mod tests {
             ("gadgetd run seccomp --timeout 0s -- ls", ErrorKind::ValueValidation),
             ("gadgetd run seccomp --param a -- ls", ErrorKind::ValueValidation),
             ("gadgetd run seccomp --param =a -- ls", ErrorKind::ValueValidation),
+            ("gadgetd run seccomp --param a=@/no/such/file -- ls", ErrorKind::ValueValidation),
             ("gadgetd confine -- ls", ErrorKind::MissingRequiredArgument),
             ("gadgetd confine --profile p", ErrorKind::MissingRequiredArgument),
             ("gadgetd serve --node n --slots x", ErrorKind::ValueValidation),

@@ -341,6 +341,27 @@ fn what_is_lost_is_told_and_has_its_own_code() {
 }
 
 #[test]
+fn a_verdict_has_its_own_code() {
+    if !can_record() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let profile = folder.path().join("profile.json");
+    fs::write(&profile, record(&["true"]).code(0).stdout).unwrap();
+    let against = format!("against=@{}", profile.display());
+    let diff =
+        |command: &[&str]| run([&["run", "seccomp-diff", "--param", &against, "--"], command].concat());
+    let same = diff(&["true"]).code(0);
+    assert!(same.stdout.contains("Verdict: pass."), "{}", same.stdout);
+    let other = diff(&["mkdir", "/nonexistent/x"]).code(4).says("not as it should be: mkdir: ").says("mkdir");
+    assert!(other.stdout.contains("Verdict: fail."), "{}", other.stdout);
+    // A person can trust the code alone, and has the result anyway.
+    run(["run", "seccomp-diff", "--param", "against=@/nonexistent", "--", "true"])
+        .code(2)
+        .says("cannot read /nonexistent");
+}
+
+#[test]
 fn a_running_process_is_recorded_with_what_it_starts() {
     if !can_record() {
         return;

@@ -69,7 +69,7 @@ pub use self::{
     limits::{Limits, MEMORY_MAX},
     log::{Level, LogLine},
     module::{AnyModule, CONTRACT, Capability, Description, Digest, Formatter, Gadget, ModuleError, Role},
-    output::{Document, Emitted, MadeObject, SECCOMP_PROFILE, Target},
+    output::{Document, Emitted, MadeObject, SECCOMP_PROFILE, Target, Verdict},
     params::{Kind, ParamError, Params, Spec, Value},
     run::{Report, Run, RunError},
     store::{ModuleRef, built_in},

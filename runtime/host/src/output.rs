@@ -7,7 +7,9 @@ use wasmtime::component::Resource;
 use crate::{
     bindings::{
         formatter::Document as WitDocument,
-        output::{Error, Host, MadeObject as WitMadeObject, ResourceTarget as WitTarget},
+        output::{
+            Error, Host, MadeObject as WitMadeObject, ResourceTarget as WitTarget, Verdict as WitVerdict,
+        },
     },
     captures::{self, Capture},
     log::printable,
@@ -22,8 +24,8 @@ pub(crate) const SPO_PROFILE: &str = "application/vnd.security-profiles-operator
 
 /// What a document costs beside its text: a gadget cannot emit empty ones for ever.
 const DOCUMENT_COST: usize = 256;
-/// The longest text that says how an object is used, in bytes.
-const USAGE_MAX: usize = 1024;
+/// The longest text that says how an object is used, or why something is not as it should be, in bytes.
+const LINE_MAX: usize = 1024;
 
 /// A finished document. The text holds no control characters but line feeds, carriage returns and tabs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,18 +69,28 @@ pub struct MadeObject {
     pub about: Vec<usize>,
 }
 
+/// What a gadget thinks of what was recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Why it is not as it should be, in one line; `None`: it is.
+    pub failure: Option<String>,
+    /// The captures that it is about, as indices into the run's.
+    pub about: Vec<usize>,
+}
+
 /// What a run emitted so far.
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) emitted: Vec<Emitted>,
     pub(crate) made: Vec<MadeObject>,
+    pub(crate) verdicts: Vec<Verdict>,
     target: Option<Target>,
     left: usize,
 }
 
 impl Output {
     pub(crate) fn new(limit: usize, target: Option<Target>) -> Self {
-        Self { emitted: Vec::new(), made: Vec::new(), target, left: limit }
+        Self { emitted: Vec::new(), made: Vec::new(), verdicts: Vec::new(), target, left: limit }
     }
 }
 
@@ -99,10 +111,7 @@ impl Host for State {
         let run = self.gadget_run()?;
         let document = Document::from(document);
         let about = indices(&about);
-        let cost = document.media_type.len()
-            + document.body.len()
-            + about.len() * size_of::<usize>()
-            + DOCUMENT_COST;
+        let cost = cost(document.media_type.len() + document.body.len(), &about);
         if cost > run.output.left {
             return Ok(Err(Error::TooLarge(limit as u64)));
         }
@@ -137,10 +146,8 @@ impl Host for State {
                 "the run did not make the object {name:?} that it reports"
             ))));
         }
-        let is_line = |text: &String| text.len() <= USAGE_MAX && !text.chars().any(char::is_control);
-        if !usage.as_ref().is_none_or(is_line) {
-            let reason =
-                format!("how the object {name} is used is not one line of at most {USAGE_MAX} bytes");
+        if !usage.as_deref().is_none_or(is_line) {
+            let reason = format!("how the object {name} is used is not one line of at most {LINE_MAX} bytes");
             return Ok(Err(Error::Rejected(reason)));
         }
         let same = |m: &MadeObject| m.kind == kind && m.namespace == namespace && m.name == name;
@@ -150,6 +157,41 @@ impl Host for State {
         run.output.made.push(MadeObject { kind, namespace, name, usage, about: indices(&about) });
         Ok(Ok(()))
     }
+
+    fn judge(
+        &mut self,
+        verdict: WitVerdict,
+        about: Vec<Resource<Capture>>,
+    ) -> wasmtime::Result<Result<(), Error>> {
+        self.running("output.judge")?;
+        let limit = self.limits.output;
+        let run = self.gadget_run()?;
+        let about = indices(&about);
+        let failure = match verdict {
+            WitVerdict::Pass => None,
+            WitVerdict::Fail(why) if !why.trim().is_empty() && is_line(&why) => Some(why),
+            WitVerdict::Fail(_) => {
+                let reason = format!("the reason of a verdict is not one line of at most {LINE_MAX} bytes");
+                return Ok(Err(Error::Rejected(reason)));
+            }
+        };
+        let cost = cost(failure.as_ref().map_or(0, String::len), &about);
+        if cost > run.output.left {
+            return Ok(Err(Error::TooLarge(limit as u64)));
+        }
+        run.output.left -= cost;
+        run.output.verdicts.push(Verdict { failure, about });
+        Ok(Ok(()))
+    }
+}
+
+/// What something of this many bytes takes of the run's output.
+fn cost(bytes: usize, about: &[usize]) -> usize {
+    bytes + size_of_val(about) + DOCUMENT_COST
+}
+
+fn is_line(text: &str) -> bool {
+    text.len() <= LINE_MAX && !text.chars().any(char::is_control)
 }
 
 fn indices(about: &[Resource<Capture>]) -> Vec<usize> {

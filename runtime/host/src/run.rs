@@ -15,7 +15,7 @@ use crate::{
     kube::{self, Cluster, KubeCall},
     log::LogLine,
     module::{Formatter, Gadget, Generate},
-    output::{Emitted, MadeObject, Output, Target},
+    output::{Emitted, MadeObject, Output, Target, Verdict},
     params::Params,
     state::{GadgetRun, State},
 };
@@ -46,6 +46,8 @@ pub struct Report {
     pub documents: Vec<Emitted>,
     /// The objects that it reported to hold the result, in that order.
     pub objects: Vec<MadeObject>,
+    /// What it says of what was recorded, in that order; nothing where it only reports.
+    pub verdicts: Vec<Verdict>,
     /// Every call to the cluster. Each went to `tracing` as well, at target `gadgetd::audit`.
     pub audit: Vec<KubeCall>,
     /// How many calls there were beyond the budget and the first that exceeded it. All were denied.
@@ -109,7 +111,8 @@ impl Host {
         let mut report = Report { log: log.lines, dropped_log_lines: log.dropped, ..Report::default() };
         let mut formatter_fault = None;
         if let Some(run) = gadget_run {
-            (report.documents, report.objects) = (run.output.emitted, run.output.made);
+            let Output { emitted, made, verdicts, .. } = run.output;
+            (report.documents, report.objects, report.verdicts) = (emitted, made, verdicts);
             (report.audit, report.unrecorded_calls) = run.kube.into_audit(&label);
             formatter_fault = run.formatter.fault;
         }

@@ -15,7 +15,10 @@ use crate::{
 
 type BuiltIn = (&'static str, &'static [u8]);
 
-const GADGETS: [BuiltIn; 1] = [("seccomp", include_bytes!(env!("COMPONENT_SECCOMP_ADVISOR")))];
+const GADGETS: [BuiltIn; 2] = [
+    ("seccomp", include_bytes!(env!("COMPONENT_SECCOMP_ADVISOR"))),
+    ("seccomp-diff", include_bytes!(env!("COMPONENT_SECCOMP_DIFF"))),
+];
 const FORMATTERS: [BuiltIn; 5] = [
     ("html", include_bytes!(env!("COMPONENT_FORMATTER_HTML"))),
     ("oci", include_bytes!(env!("COMPONENT_FORMATTER_OCI"))),

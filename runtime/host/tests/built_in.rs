@@ -74,6 +74,22 @@ async fn a_seccomp_profile_object_is_checked_as_a_profile_is() {
 }
 
 #[tokio::test]
+async fn a_verdict_stands_beside_the_documents() {
+    let host = host();
+    let gadget = host.gadget(&ModuleRef::parse("seccomp-diff")).await.unwrap();
+    let formatter = host.formatter(&ModuleRef::parse("oci")).await.unwrap();
+    let profile = r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW"}]}"#;
+    let params = [&*format!("against={profile}"), "output=json"];
+    let captures = [capture("good", [0]), capture("bad", [0, 1])];
+    let report = run_loaded(&host, &gadget, &formatter, &params, captures).await.unwrap();
+    let want = [(None, 0), (Some("bad: 1 call would be refused: write"), 1)];
+    assert_eq!(report.documents.len(), want.len());
+    for ((failure, about), verdict) in want.into_iter().zip(&report.verdicts) {
+        assert_eq!((verdict.failure.as_deref(), verdict.about.as_slice()), (failure, [about].as_slice()));
+    }
+}
+
+#[tokio::test]
 async fn a_run_leaves_nothing_behind_for_the_next() {
     let host = host();
     let first = run(&host, "oci", &[], [capture("a", 0..100)]).await.unwrap();
@@ -126,7 +142,7 @@ async fn unknown_modules_are_answered_with_the_known_ones() {
         assert!(text.contains(formatter), "{text}");
     }
     let error = host.gadget(&ModuleRef::parse("seccmp")).await.unwrap_err();
-    assert!(error.to_string().contains("there are: seccomp"), "{error}");
+    assert!(error.to_string().contains("there are: seccomp, seccomp-diff"), "{error}");
 }
 
 #[tokio::test]

@@ -2,10 +2,10 @@
 
 use std::{cell::OnceCell, fmt};
 
-use crate::bindings::imports::captures::Capture as Handle;
 pub use crate::bindings::imports::captures::{
     Abi, Completeness, Container, Loss, Machine, Phases, Pod, Syscall,
 };
+use crate::{Architecture, bindings::imports::captures::Capture as Handle};
 
 /// The recording of one container. It does not change while the module runs.
 ///
@@ -87,6 +87,18 @@ impl From<Handle> for Capture {
 impl Machine {
     /// 64-bit x86.
     pub const X86_64: Self = Self::X8664;
+
+    /// What a program's calls are of, by the ABI that it makes them with; the native architecture first.
+    pub fn architectures(self) -> &'static [(Abi, Architecture)] {
+        match self {
+            Self::X86_64 => &[
+                (Abi::Native, Architecture::X86_64),
+                (Abi::Compat, Architecture::X86),
+                (Abi::X32, Architecture::X32),
+            ],
+            Self::Aarch64 => &[(Abi::Native, Architecture::Aarch64), (Abi::Compat, Architecture::Arm)],
+        }
+    }
 }
 
 impl Default for Phases {

@@ -4,7 +4,7 @@ use std::{marker::PhantomData, panic, sync::Once};
 
 use crate::{
     Capture, Description, Document, Formatter, Gadget, MadeObject, Module, ObjectHead, Params, Policy, Run,
-    Target,
+    Target, Verdict,
     bindings::{self, imports},
     formatter, gadget,
     kube::{self, Kind},
@@ -87,6 +87,11 @@ impl gadget::Host for Contract {
     fn made(&mut self, object: &MadeObject, about: &[&Capture]) -> Result<(), output::Error> {
         let about: Vec<_> = about.iter().map(|c| c.contract()).collect();
         imports::output::made(object, &about)
+    }
+
+    fn judge(&mut self, verdict: &Verdict, about: &[&Capture]) -> Result<(), output::Error> {
+        let about: Vec<_> = about.iter().map(|c| c.contract()).collect();
+        imports::output::judge(verdict, &about)
     }
 
     fn discover(&mut self, group: &str, plural: &str) -> Result<Vec<Kind>, kube::Error> {

@@ -2,7 +2,7 @@
 
 pub use crate::bindings::gadget::{Error, Reason};
 use crate::{
-    Capture, Document, MadeObject, Module, ObjectHead, Params, Policy, Target, formatter,
+    Capture, Document, MadeObject, Module, ObjectHead, Params, Policy, Target, Verdict, formatter,
     kube::{self, Kind, Kube},
     output,
 };
@@ -43,6 +43,7 @@ pub(crate) trait Host {
     fn target(&mut self) -> Option<Target>;
     fn emit(&mut self, document: &Document, about: &[&Capture]) -> Result<(), output::Error>;
     fn made(&mut self, object: &MadeObject, about: &[&Capture]) -> Result<(), output::Error>;
+    fn judge(&mut self, verdict: &Verdict, about: &[&Capture]) -> Result<(), output::Error>;
     fn discover(&mut self, group: &str, plural: &str) -> Result<Vec<Kind>, kube::Error>;
     fn get(&mut self, kind: &Kind, namespace: Option<&str>, name: &str) -> Result<String, kube::Error>;
     fn list(
@@ -105,6 +106,22 @@ impl<'a> Run<'a> {
     /// from.
     pub fn made(&mut self, object: &MadeObject, about: &[&Capture]) -> Result<(), output::Error> {
         self.host.made(object, about)
+    }
+
+    /// Says whether what was recorded is as it should be, for a pipeline to decide by: `gadgetd run` ends with another
+    /// exit status if not. It is said besides the result; a gadget that only reports says nothing.
+    ///
+    /// ```
+    /// use gadget_sdk::{Capture, Error, Run, Verdict};
+    ///
+    /// fn no_tracing(run: &mut Run<'_>, capture: &Capture) -> Result<(), Error> {
+    ///     let traces = capture.syscalls().iter().any(|call| call.name.as_deref() == Some("ptrace"));
+    ///     let verdict = if traces { Verdict::Fail("it traces".into()) } else { Verdict::Pass };
+    ///     Ok(run.judge(&verdict, &[capture])?)
+    /// }
+    /// ```
+    pub fn judge(&mut self, verdict: &Verdict, about: &[&Capture]) -> Result<(), output::Error> {
+        self.host.judge(verdict, about)
     }
 }
 

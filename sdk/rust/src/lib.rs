@@ -7,22 +7,30 @@
 //! `gadget:framework`, one module here for each of its interfaces).
 //!
 //! ```
-//! use gadget_sdk::{Capture, Description, Document, Error, Gadget, Module, Run, Spec};
+//! use gadget_sdk::{Capture, Description, Document, Error, Gadget, Module, Parameters, Run};
 //!
 //! /// Counts the system calls that each container made.
 //! struct Count;
 //!
+//! /// What it can be told: `--param unit=…`.
+//! #[derive(Parameters)]
+//! struct Options {
+//!     /// What to call them.
+//!     #[param(default = "calls")]
+//!     unit: String,
+//! }
+//!
 //! impl Module for Count {
 //!     fn describe() -> Description {
 //!         Description::new("count", env!("CARGO_PKG_VERSION"), "Counts system calls.")
-//!             .param(Spec::text("unit", "What to call them.").or("calls"))
+//!             .params::<Options>()
 //!     }
 //! }
 //!
 //! impl Gadget for Count {
 //!     fn generate(run: &mut Run<'_>, captures: Vec<Capture>) -> Result<(), Error> {
+//!         let Options { unit } = run.params().read();
 //!         for capture in captures {
-//!             let unit = run.params().text("unit").unwrap_or_default();
 //!             let text = format!("{}: {} {unit}\n", capture.container(), capture.syscalls().len());
 //!             run.emit(&Document::new("text/plain", text), &[&capture])?;
 //!         }
@@ -81,8 +89,8 @@ pub use captures::{Abi, Capture, Completeness, Container, Loss, Machine, Phases,
 pub use formatter::{Document, Formatter, ObjectHead};
 pub use gadget::{Error, Gadget, Reason, Run};
 pub use module::{Description, Module};
-pub use output::{MadeObject, Target};
-pub use params::{Params, Spec};
+pub use output::{MadeObject, Target, Verdict};
+pub use params::{Choice, Parameters, Params, Spec};
 pub use policy::{Action, Architecture, Argument, Comparison, Policy, Rule};
 
 /// What the guide says compiles.

@@ -1,21 +1,28 @@
 //! What every module says of itself.
 
 pub use crate::bindings::module::{Capability, Description, Verb};
-use crate::params::Spec;
+use crate::params::{Parameters, Spec};
 
 /// What gadgets and formatters have in common.
 pub trait Module {
     /// The module's name, version, summary, parameters and capabilities. The host calls it before a run.
     ///
     /// ```
-    /// use gadget_sdk::{Description, Module, Spec};
+    /// use gadget_sdk::{Description, Module, Parameters};
     ///
     /// struct Hello;
+    ///
+    /// #[derive(Parameters)]
+    /// struct Options {
+    ///     /// What to say.
+    ///     #[param(default = "Hello")]
+    ///     greeting: String,
+    /// }
     ///
     /// impl Module for Hello {
     ///     fn describe() -> Description {
     ///         Description::new("hello", env!("CARGO_PKG_VERSION"), "Greets every container.")
-    ///             .param(Spec::text("greeting", "What to say.").or("Hello"))
+    ///             .params::<Options>()
     ///     }
     /// }
     /// ```
@@ -33,6 +40,13 @@ impl Description {
             params: Vec::new(),
             capabilities: Vec::new(),
         }
+    }
+
+    /// Adds the parameters of a struct: see [`Parameters`].
+    #[must_use]
+    pub fn params<T: Parameters>(mut self) -> Self {
+        self.params.extend(T::specs());
+        self
     }
 
     /// Adds a parameter.

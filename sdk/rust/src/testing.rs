@@ -13,13 +13,16 @@
 //! assert_eq!(capture.syscalls().len(), 2);
 //! ```
 
+#[cfg(feature = "proptest")]
+pub mod strategies;
+
 use std::{cell::RefCell, fmt, marker::PhantomData};
 
 pub use crate::log::{Field, Level};
 use crate::{
     Abi, Capture, Completeness, Container, Description, Document, Error, Formatter, Gadget, Loss, Machine,
-    MadeObject, ObjectHead, Params, Phases, Pod, Policy, Reason, Run, Syscall, Target, formatter, gadget,
-    kube,
+    MadeObject, ObjectHead, Params, Phases, Pod, Policy, Reason, Run, Syscall, Target, Verdict, formatter,
+    gadget, kube,
     module::Verb,
     output,
     params::{Kind, Param, Value},
@@ -223,12 +226,13 @@ impl<G: Gadget> GadgetRun<G> {
             calls: Vec::new(),
             written: Vec::new(),
             made: Vec::new(),
+            verdicts: Vec::new(),
         };
         let outer = LOG.replace(Some(Vec::new()));
         let result = G::generate(&mut Run::new(self.reason, params, &mut host), captures);
         let log = LOG.replace(outer).unwrap_or_default();
-        let Host { policies, emitted, made, calls, .. } = host;
-        Outcome { result, policies, emitted, made, calls, log }
+        let Host { policies, emitted, made, verdicts, calls, .. } = host;
+        Outcome { result, policies, emitted, made, verdicts, calls, log }
     }
 }
 
@@ -243,6 +247,8 @@ pub struct Outcome {
     pub emitted: Vec<Emitted>,
     /// The objects that it reported.
     pub made: Vec<Made>,
+    /// What it said of what was recorded.
+    pub verdicts: Vec<Judged>,
     /// The calls that it made to the cluster, denied ones among them.
     pub calls: Vec<KubeCall>,
     /// The lines that the gadget and the formatter logged.
@@ -263,6 +269,15 @@ pub struct Emitted {
 pub struct Made {
     /// The object.
     pub object: MadeObject,
+    /// The containers that it is about.
+    pub about: Vec<String>,
+}
+
+/// What was said of recordings.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// Whether they are as they should be.
+    pub verdict: Verdict,
     /// The containers that it is about.
     pub about: Vec<String>,
 }
@@ -400,6 +415,7 @@ struct Host<'a> {
     /// What was made or applied: group, plural, namespace, name.
     written: Vec<Written>,
     made: Vec<Made>,
+    verdicts: Vec<Judged>,
 }
 
 type Written = (String, String, Option<String>, String);
@@ -433,11 +449,28 @@ impl Host<'_> {
         }
     }
 
-    fn wrote(&mut self, kind: &kube::Kind, namespace: Option<&str>, object: &str) {
-        let object: serde_json::Value = serde_json::from_str(object).expect("a written object is JSON");
-        let name = object.pointer("/metadata/name").and_then(|name| name.as_str());
-        let name = name.expect("a written object has a name").to_owned();
-        self.written.push((kind.group.clone(), kind.plural.clone(), namespace.map(str::to_owned), name));
+    /// What a call that writes answers.
+    fn write(
+        &mut self,
+        verb: Verb,
+        kind: &kube::Kind,
+        namespace: Option<&str>,
+        object: &str,
+    ) -> Result<String, kube::Error> {
+        let (owned, text) = (namespace.map(str::to_owned), object.to_owned());
+        let call = match verb {
+            Verb::Create => KubeCall::Create { kind: kind.clone(), namespace: owned.clone(), object: text },
+            _ => KubeCall::Apply { kind: kind.clone(), namespace: owned.clone(), object: text },
+        };
+        let answer = self.object(verb, kind, call);
+        // One whose answer is too large is there all the same.
+        if let Ok(_) | Err(kube::Error::TooLarge(_)) = answer {
+            let object: serde_json::Value = serde_json::from_str(object).expect("a written object is JSON");
+            let name = object.pointer("/metadata/name").and_then(|name| name.as_str());
+            let name = name.expect("a written object has a name").to_owned();
+            self.written.push((kind.group.clone(), kind.plural.clone(), owned, name));
+        }
+        answer
     }
 }
 
@@ -489,6 +522,11 @@ impl gadget::Host for Host<'_> {
         Ok(())
     }
 
+    fn judge(&mut self, verdict: &Verdict, about: &[&Capture]) -> Result<(), output::Error> {
+        self.verdicts.push(Judged { verdict: verdict.clone(), about: containers(about) });
+        Ok(())
+    }
+
     fn discover(&mut self, group: &str, plural: &str) -> Result<Vec<kube::Kind>, kube::Error> {
         let call = KubeCall::Discover { group: group.into(), plural: plural.into() };
         match self.ask(None, group, plural, call)? {
@@ -522,14 +560,7 @@ impl gadget::Host for Host<'_> {
         namespace: Option<&str>,
         object: &str,
     ) -> Result<String, kube::Error> {
-        let owned = namespace.map(str::to_owned);
-        let call = KubeCall::Create { kind: kind.clone(), namespace: owned, object: object.into() };
-        let answer = self.object(Verb::Create, kind, call);
-        // One whose answer is too large is there all the same.
-        if let Ok(_) | Err(kube::Error::TooLarge(_)) = answer {
-            self.wrote(kind, namespace, object);
-        }
-        answer
+        self.write(Verb::Create, kind, namespace, object)
     }
 
     fn apply(
@@ -538,14 +569,7 @@ impl gadget::Host for Host<'_> {
         namespace: Option<&str>,
         object: &str,
     ) -> Result<String, kube::Error> {
-        let owned = namespace.map(str::to_owned);
-        let call = KubeCall::Apply { kind: kind.clone(), namespace: owned, object: object.into() };
-        let answer = self.object(Verb::Apply, kind, call);
-        // One whose answer is too large is there all the same.
-        if let Ok(_) | Err(kube::Error::TooLarge(_)) = answer {
-            self.wrote(kind, namespace, object);
-        }
-        answer
+        self.write(Verb::Apply, kind, namespace, object)
     }
 }
 

@@ -27,7 +27,7 @@ impl Call {
         Self {
             name: name.to_owned(),
             action: self::action(policy.default_action),
-            allowed: matches!(policy.default_action, Action::Allow | Action::Log),
+            allowed: policy.default_action.allows(),
             phases: Phases::empty(),
             abis: Vec::new(),
             risk: risk(name),
@@ -49,8 +49,7 @@ pub(crate) fn calls(policy: &Policy, about: &[&Capture]) -> Vec<Call> {
         for name in &rule.names {
             let known = calls.contains_key(name);
             let call = calls.entry(name.clone()).or_insert_with(|| Call::new(name, policy));
-            let allows = matches!(rule.action, Action::Allow | Action::Log);
-            call.allowed = allows || (known && call.allowed);
+            call.allowed = rule.action.allows() || (known && call.allowed);
             let conditions: Vec<_> = rule.args.iter().map(condition).collect();
             let said = match conditions.as_slice() {
                 [] => action(rule.action),

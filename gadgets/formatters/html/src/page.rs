@@ -122,7 +122,7 @@ fn against_the_engine(calls: &[Call]) -> Markup {
             table {
                 tr { th { "Call" } th { "The default profile" } th { "Recorded" } }
                 @for call in &beyond {
-                    tr class=(class(call.risk)) {
+                    tr class=(call.risk) {
                         td { code { (call.name) } } td { (default_profile(call.engine)) } td { (when(call)) }
                     }
                 }
@@ -167,9 +167,9 @@ fn by_purpose(calls: &[Call]) -> Markup {
             table {
                 tr { th { "Call" } th { "Risk" } th { "Recorded" } th { "ABI" } th { "Policy" } }
                 @for call in sorted {
-                    tr class=(class(call.risk)) {
+                    tr class=(call.risk) {
                         td { code { (call.name) } }
-                        td .risk { (class(call.risk)) }
+                        td .risk { (call.risk) }
                         td { (when(call)) }
                         td { (call.abis.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")) }
                         td { (call.action) }
@@ -195,13 +195,13 @@ fn start_and_after(calls: &[Call]) -> Markup {
         @for (title, phases) in lists {
             h3 { (title) " (" (of(phases).count()) ")" }
             @if of(phases).next().is_none() { p .dim { "None." } }
-            @else { ul .calls { @for call in of(phases) { li class=(class(call.risk)) { code { (call.name) } } } } }
+            @else { ul .calls { @for call in of(phases) { li class=(call.risk) { code { (call.name) } } } } }
         }
     }
 }
 
 fn the_policy(policy: &Policy) -> Markup {
-    let architectures: Vec<_> = policy.architectures.iter().copied().map(architecture).collect();
+    let architectures: Vec<_> = policy.architectures.iter().map(Architecture::to_string).collect();
     html! {
         h2 { "The policy" }
         dl {
@@ -225,23 +225,5 @@ fn default_profile(engine: Engine) -> String {
         Engine::Allowed => "allows it".into(),
         Engine::With(capability) => format!("asks for {capability}"),
         Engine::Refused => "refuses it".into(),
-    }
-}
-
-fn class(risk: Risk) -> &'static str {
-    match risk {
-        Risk::Low => "low",
-        Risk::Elevated => "elevated",
-        Risk::High => "high",
-    }
-}
-
-fn architecture(architecture: Architecture) -> &'static str {
-    match architecture {
-        Architecture::X86_64 => "x86-64",
-        Architecture::X86 => "x86",
-        Architecture::X32 => "x32",
-        Architecture::Aarch64 => "arm64",
-        Architecture::Arm => "arm",
     }
 }

@@ -26,8 +26,8 @@
 //! ```
 
 use gadget_sdk::{
-    Action, Architecture, Argument, Capture, Comparison, Description, Document, Formatter, Module, Params,
-    Policy, Rule, Spec, formatter::Error,
+    Architecture, Argument, Capture, Comparison, Description, Document, Formatter, Module, Parameters,
+    Params, Policy, Rule, formatter::Error,
 };
 use serde::Serialize;
 
@@ -39,22 +39,25 @@ pub const MEDIA_TYPE: &str = "application/vnd.oci.seccomp+json";
 /// The formatter.
 pub struct Oci;
 
+#[derive(Parameters)]
+struct Options {
+    /// Writes everything on one line.
+    compact: bool,
+}
+
 impl Module for Oci {
     fn describe() -> Description {
         let summary = "The seccomp JSON of the OCI runtime specification.";
-        Description::new("oci", env!("CARGO_PKG_VERSION"), summary)
-            .param(Spec::boolean("compact", "Writes everything on one line.").or(false))
+        Description::new("oci", env!("CARGO_PKG_VERSION"), summary).params::<Options>()
     }
 }
 
 impl Formatter for Oci {
     fn format(params: &Params, policy: &Policy, _about: &[&Capture]) -> Result<Document, Error> {
+        let Options { compact } = params.read();
         let profile = Profile::from(policy);
-        let json = if params.boolean("compact") == Some(true) {
-            serde_json::to_string(&profile)
-        } else {
-            serde_json::to_string_pretty(&profile)
-        };
+        let json =
+            if compact { serde_json::to_string(&profile) } else { serde_json::to_string_pretty(&profile) };
         let mut json = json.map_err(|error| Error::Failed(error.to_string()))?;
         json.push('\n');
         Ok(Document::new(MEDIA_TYPE, json))
@@ -96,11 +99,10 @@ struct Arg {
 
 impl<'a> From<&'a Policy> for Profile<'a> {
     fn from(policy: &'a Policy) -> Self {
-        let (default_action, default_errno_ret) = action(policy.default_action);
         Self {
-            default_action,
-            default_errno_ret,
-            architectures: policy.architectures.iter().copied().map(architecture).collect(),
+            default_action: policy.default_action.scmp_name(),
+            default_errno_ret: policy.default_action.number(),
+            architectures: policy.architectures.iter().copied().map(Architecture::scmp_name).collect(),
             syscalls: policy.rules.iter().map(Syscalls::from).collect(),
         }
     }
@@ -108,8 +110,9 @@ impl<'a> From<&'a Policy> for Profile<'a> {
 
 impl<'a> From<&'a Rule> for Syscalls<'a> {
     fn from(rule: &'a Rule) -> Self {
-        let (action, errno_ret) = action(rule.action);
-        Self { names: &rule.names, action, errno_ret, args: rule.args.iter().map(Arg::from).collect() }
+        let Rule { names, action, args } = rule;
+        let args = args.iter().map(Arg::from).collect();
+        Self { names, action: action.scmp_name(), errno_ret: action.number(), args }
     }
 }
 
@@ -120,42 +123,7 @@ impl From<&Argument> for Arg {
             index: argument.index,
             value: argument.value,
             value_two: masked.then_some(argument.value_two),
-            op: comparison(argument.op),
+            op: argument.op.scmp_name(),
         }
-    }
-}
-
-fn action(action: Action) -> (&'static str, Option<u16>) {
-    match action {
-        Action::Allow => ("SCMP_ACT_ALLOW", None),
-        Action::Errno(errno) => ("SCMP_ACT_ERRNO", errno),
-        Action::KillProcess => ("SCMP_ACT_KILL_PROCESS", None),
-        Action::KillThread => ("SCMP_ACT_KILL_THREAD", None),
-        Action::Trap => ("SCMP_ACT_TRAP", None),
-        Action::Log => ("SCMP_ACT_LOG", None),
-        Action::Trace(message) => ("SCMP_ACT_TRACE", message),
-        Action::Notify => ("SCMP_ACT_NOTIFY", None),
-    }
-}
-
-fn architecture(architecture: Architecture) -> &'static str {
-    match architecture {
-        Architecture::X86_64 => "SCMP_ARCH_X86_64",
-        Architecture::X86 => "SCMP_ARCH_X86",
-        Architecture::X32 => "SCMP_ARCH_X32",
-        Architecture::Aarch64 => "SCMP_ARCH_AARCH64",
-        Architecture::Arm => "SCMP_ARCH_ARM",
-    }
-}
-
-fn comparison(op: Comparison) -> &'static str {
-    match op {
-        Comparison::NotEqual => "SCMP_CMP_NE",
-        Comparison::Less => "SCMP_CMP_LT",
-        Comparison::LessOrEqual => "SCMP_CMP_LE",
-        Comparison::Equal => "SCMP_CMP_EQ",
-        Comparison::GreaterOrEqual => "SCMP_CMP_GE",
-        Comparison::Greater => "SCMP_CMP_GT",
-        Comparison::MaskedEqual => "SCMP_CMP_MASKED_EQ",
     }
 }

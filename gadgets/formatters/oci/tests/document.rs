@@ -1,7 +1,5 @@
 //! The document, byte for byte, and what it means to a reader.
 
-use std::collections::BTreeSet;
-
 use formatter_oci::Oci;
 use gadget_sdk::{Action, Architecture, Argument, Comparison, Module, Policy, Rule, testing};
 use gadgetd_core::policy as core;
@@ -196,65 +194,10 @@ fn argument(argument: &Argument) -> core::Argument {
     core::Argument { index: argument.index, op, value: argument.value, value_two: argument.value_two }
 }
 
-fn any_action() -> impl Strategy<Value = Action> {
-    prop_oneof![
-        Just(Action::Allow),
-        proptest::option::of(0..=4095_u16).prop_map(Action::Errno),
-        Just(Action::KillProcess),
-        Just(Action::KillThread),
-        Just(Action::Trap),
-        Just(Action::Log),
-        proptest::option::of(any::<u16>()).prop_map(Action::Trace),
-        Just(Action::Notify),
-    ]
-}
-
-fn any_argument() -> impl Strategy<Value = Argument> {
-    let op = prop_oneof![
-        Just(Comparison::NotEqual),
-        Just(Comparison::Less),
-        Just(Comparison::LessOrEqual),
-        Just(Comparison::Equal),
-        Just(Comparison::GreaterOrEqual),
-        Just(Comparison::Greater),
-        Just(Comparison::MaskedEqual),
-    ];
-    (0..6_u32, op, any::<u64>(), any::<u64>()).prop_map(|(index, op, value, value_two)| Argument {
-        index,
-        op,
-        value,
-        // The contract: 0 for every other comparison.
-        value_two: if op == Comparison::MaskedEqual { value_two } else { 0 },
-    })
-}
-
-fn any_policy() -> impl Strategy<Value = Policy> {
-    let all = [
-        Architecture::X86_64,
-        Architecture::X86,
-        Architecture::X32,
-        Architecture::Aarch64,
-        Architecture::Arm,
-    ];
-    let architectures = proptest::sample::subsequence(all.to_vec(), 1..=all.len());
-    let names = proptest::collection::btree_set("[a-z_][a-z0-9_]{0,20}", 1..20);
-    let args = proptest::collection::vec(any_argument(), 0..4);
-    let rules = proptest::collection::vec((names, any_action(), args), 1..6);
-    (any_action(), architectures, rules).prop_map(|(default_action, architectures, rules)| {
-        // A name stands once for the same conditions.
-        let mut seen = BTreeSet::new();
-        let rules = rules.into_iter().enumerate().map(|(index, (names, action, args))| {
-            let names = names.into_iter().map(|name| format!("{name}_{index}"));
-            Rule { names: names.filter(|name| seen.insert(name.clone())).collect(), action, args }
-        });
-        Policy { default_action, architectures, rules: rules.collect() }
-    })
-}
-
 proptest! {
     /// Whatever a policy says, a reader of the document understands the same.
     #[test]
-    fn the_document_means_the_policy(policy in any_policy(), compact: bool) {
+    fn the_document_means_the_policy(policy in testing::strategies::policy(), compact: bool) {
         let want = to_core(&policy);
         prop_assert_eq!(want.validate(), Ok(()));
         let document = format(&policy, compact);

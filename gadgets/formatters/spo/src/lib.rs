@@ -31,8 +31,8 @@
 //! ```
 
 use gadget_sdk::{
-    Action, Architecture, Argument, Capture, Comparison, Description, Document, Formatter, Module,
-    ObjectHead, Params, Policy, Rule, Spec, formatter::Error,
+    Action, Architecture, Argument, Capture, Choice, Comparison, Description, Document, Formatter, Module,
+    ObjectHead, Parameters, Params, Policy, Rule, formatter::Error,
 };
 use serde::Serialize;
 
@@ -56,11 +56,21 @@ const EPERM: u16 = 1;
 /// The formatter.
 pub struct Spo;
 
+#[derive(Parameters)]
+struct Options {
+    /// The object's version; v1beta1 if none is given: releases 0.4 to 1.0 have it.
+    api_version: Option<Version>,
+    /// The object's name; if none is given, that of what was recorded.
+    name: Option<String>,
+}
+
 /// A version of the object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Choice, Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
     V1,
+    #[param(name = "v1beta1")]
     V1Beta1,
+    #[param(name = "v1alpha1")]
     V1Alpha1,
 }
 
@@ -74,22 +84,16 @@ enum ErrnoStyle {
 impl Module for Spo {
     fn describe() -> Description {
         let summary = "The SeccompProfile object of the Security Profiles Operator.";
-        let versions = Version::ALL.map(Version::name);
-        Description::new("spo", env!("CARGO_PKG_VERSION"), summary)
-            .param(Spec::choice(
-                "api-version",
-                "The object's version; v1beta1 if none is given: releases 0.4 to 1.0 have it.",
-                &versions,
-            ))
-            .param(Spec::text("name", "The object's name; if none is given, that of what was recorded."))
+        Description::new("spo", env!("CARGO_PKG_VERSION"), summary).params::<Options>()
     }
 }
 
 impl Formatter for Spo {
     fn format(params: &Params, policy: &Policy, about: &[&Capture]) -> Result<Document, Error> {
-        let version = params.text("api-version").and_then(Version::parse).unwrap_or(Version::V1Beta1);
-        let name = match params.text("name") {
-            Some(name) if is_subdomain(name) => name.to_owned(),
+        let options: Options = params.read();
+        let version = options.api_version.unwrap_or(Version::V1Beta1);
+        let name = match options.name {
+            Some(name) if is_subdomain(&name) => name,
             Some(odd) => {
                 return Err(Error::InvalidParameter(format!(
                     "name: {odd:?} cannot be the name of an object: lower case letters, digits, - and . make one"
@@ -97,7 +101,7 @@ impl Formatter for Spo {
             }
             None => name_of(about),
         };
-        let api_version = format!("{GROUP}/{}", version.name());
+        let api_version = format!("{GROUP}/{}", version.word());
         let metadata = Metadata { name: &name, namespace: None };
         let style = version.ways(policy)[0];
         let object = Object::new(&api_version, metadata, policy, version, style)?;
@@ -116,21 +120,23 @@ impl Formatter for Spo {
     ) -> Result<Document, Error> {
         let ObjectHead { api_version, kind, namespace, name, attempt } = object;
         let version = api_version.strip_prefix(GROUP).and_then(|rest| rest.strip_prefix('/'));
-        let version = version.filter(|_| kind == KIND).and_then(Version::parse).ok_or_else(|| {
-            let known = Version::ALL.map(Version::name).join(", ");
+        let version = version.filter(|_| kind == KIND).and_then(Version::from_word).ok_or_else(|| {
+            let known = Version::WORDS.join(", ");
             Error::Unsupported(format!(
                 "it writes {KIND} objects of {GROUP} ({known}), and no {kind} of {api_version}"
             ))
         })?;
         // What is said twice could be said differently.
-        if let Some(param) = ["api-version", "name"].into_iter().find(|param| params.text(param).is_some()) {
+        let Options { api_version: version_too, name: name_too } = params.read();
+        let twice = [("api-version", version_too.is_some()), ("name", name_too.is_some())];
+        if let Some((param, _)) = twice.into_iter().find(|(_, given)| *given) {
             return Err(Error::InvalidParameter(format!("{param}: the run says what object it makes")));
         }
         let attempt = usize::try_from(*attempt).unwrap_or(usize::MAX);
         let style = version.ways(policy).get(attempt).ok_or_else(|| {
             Error::Unsupported(format!(
                 "there is no other way to write it in a {KIND} of version {}",
-                version.name()
+                version.word()
             ))
         })?;
         let metadata = Metadata { name, namespace: namespace.as_deref() };
@@ -141,23 +147,9 @@ impl Formatter for Spo {
 }
 
 impl Version {
-    const ALL: [Self; 3] = [Self::V1, Self::V1Beta1, Self::V1Alpha1];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::V1 => "v1",
-            Self::V1Beta1 => "v1beta1",
-            Self::V1Alpha1 => "v1alpha1",
-        }
-    }
-
-    fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|version| version.name() == name)
-    }
-
     /// The ways to write a policy in this version: the likeliest first.
     fn ways(self, policy: &Policy) -> &'static [ErrnoStyle] {
-        let has_errno = policy.rules.iter().any(|rule| errno(rule.action).is_some());
+        let has_errno = policy.rules.iter().any(|rule| rule.action.number().is_some());
         match self {
             Self::V1Beta1 if has_errno => &[ErrnoStyle::Integer, ErrnoStyle::Text],
             Self::V1 | Self::V1Beta1 => &[ErrnoStyle::Integer],
@@ -228,7 +220,7 @@ impl<'a> Object<'a> {
         version: Version,
         style: ErrnoStyle,
     ) -> Result<Self, Error> {
-        if let Some(value) = errno(policy.default_action)
+        if let Some(value) = policy.default_action.number()
             && (value != EPERM || matches!(policy.default_action, Action::Trace(_)))
         {
             return unsupported(format!(
@@ -239,7 +231,7 @@ impl<'a> Object<'a> {
             policy.rules.iter().map(|rule| Syscalls::new(rule, version, style)).collect();
         let spec = ProfileSpec {
             default_action: action(policy.default_action, version)?,
-            architectures: policy.architectures.iter().copied().map(architecture).collect(),
+            architectures: policy.architectures.iter().copied().map(Architecture::scmp_name).collect(),
             syscalls: syscalls?,
         };
         Ok(Self { api_version, kind: KIND, metadata, spec })
@@ -248,7 +240,7 @@ impl<'a> Object<'a> {
 
 impl<'a> Syscalls<'a> {
     fn new(rule: &'a Rule, version: Version, style: ErrnoStyle) -> Result<Self, Error> {
-        let errno_ret = errno(rule.action).map(|value| match style {
+        let errno_ret = rule.action.number().map(|value| match style {
             ErrnoStyle::Integer => ErrnoRet::Integer(value),
             ErrnoStyle::Text => ErrnoRet::Text(value.to_string()),
         });
@@ -262,7 +254,7 @@ impl Arg {
         let masked = argument.op == Comparison::MaskedEqual;
         Ok(Self {
             index: argument.index,
-            op: comparison(argument.op),
+            op: argument.op.scmp_name(),
             value: signed(argument.value)?,
             value_two: masked.then(|| signed(argument.value_two)).transpose()?,
         })
@@ -280,52 +272,15 @@ fn unsupported<T>(why: String) -> Result<T, Error> {
     Err(Error::Unsupported(why))
 }
 
-/// The number that an action has.
-fn errno(action: Action) -> Option<u16> {
-    match action {
-        Action::Errno(value) | Action::Trace(value) => value,
-        _ => None,
-    }
-}
-
 fn action(action: Action, version: Version) -> Result<&'static str, Error> {
-    Ok(match action {
-        Action::Allow => "SCMP_ACT_ALLOW",
-        Action::Errno(_) => "SCMP_ACT_ERRNO",
-        Action::KillProcess => "SCMP_ACT_KILL_PROCESS",
-        Action::KillThread => "SCMP_ACT_KILL_THREAD",
-        Action::Trap => "SCMP_ACT_TRAP",
-        Action::Log => "SCMP_ACT_LOG",
-        Action::Trace(_) => "SCMP_ACT_TRACE",
+    match action {
         // It needs a listener besides, which the neutral policy cannot name.
-        Action::Notify => {
-            let version = version.name();
-            return unsupported(format!(
-                "a {KIND} of version {version} does not know the action SCMP_ACT_NOTIFY"
-            ));
-        }
-    })
-}
-
-fn architecture(architecture: Architecture) -> &'static str {
-    match architecture {
-        Architecture::X86_64 => "SCMP_ARCH_X86_64",
-        Architecture::X86 => "SCMP_ARCH_X86",
-        Architecture::X32 => "SCMP_ARCH_X32",
-        Architecture::Aarch64 => "SCMP_ARCH_AARCH64",
-        Architecture::Arm => "SCMP_ARCH_ARM",
-    }
-}
-
-fn comparison(op: Comparison) -> &'static str {
-    match op {
-        Comparison::NotEqual => "SCMP_CMP_NE",
-        Comparison::Less => "SCMP_CMP_LT",
-        Comparison::LessOrEqual => "SCMP_CMP_LE",
-        Comparison::Equal => "SCMP_CMP_EQ",
-        Comparison::GreaterOrEqual => "SCMP_CMP_GE",
-        Comparison::Greater => "SCMP_CMP_GT",
-        Comparison::MaskedEqual => "SCMP_CMP_MASKED_EQ",
+        Action::Notify => unsupported(format!(
+            "a {KIND} of version {} does not know the action {}",
+            version.word(),
+            action.scmp_name()
+        )),
+        known => Ok(known.scmp_name()),
     }
 }
 

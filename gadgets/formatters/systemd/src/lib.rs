@@ -31,8 +31,8 @@
 use std::collections::BTreeSet;
 
 use gadget_sdk::{
-    Action, Architecture, Capture, Description, Document, Formatter, Module, Params, Policy, Rule, Spec,
-    formatter::Error,
+    Action, Architecture, Capture, Description, Document, Formatter, Module, Parameters, Params, Policy,
+    Rule, formatter::Error, output::printable,
 };
 use syscall_knowledge::{DEFAULT, GROUPS, Group, on};
 
@@ -40,6 +40,13 @@ gadget_sdk::export_formatter!(Systemd);
 
 /// The formatter.
 pub struct Systemd;
+
+#[derive(Parameters)]
+struct Options {
+    /// Write a group of systemd's where the policy allows all its calls.
+    #[param(default = true)]
+    groups: bool,
+}
 
 /// The longest line of names. systemd takes longer ones; people do not.
 const WIDTH: usize = 100;
@@ -50,18 +57,16 @@ const GROUP_MIN: usize = 2;
 impl Module for Systemd {
     fn describe() -> Description {
         let summary = "A drop-in for a unit of systemd: SystemCallFilter= and what goes with it.";
-        Description::new("systemd", env!("CARGO_PKG_VERSION"), summary).param(
-            Spec::boolean("groups", "Write a group of systemd's where the policy allows all its calls.")
-                .or(true),
-        )
+        Description::new("systemd", env!("CARGO_PKG_VERSION"), summary).params::<Options>()
     }
 }
 
 impl Formatter for Systemd {
     fn format(params: &Params, policy: &Policy, about: &[&Capture]) -> Result<Document, Error> {
+        let options: Options = params.read();
         let allowed = allowed(policy)?;
         let otherwise = otherwise(policy.default_action)?;
-        let machine = policy.architectures.iter().fold(0, |bits, architecture| bits | bit(*architecture));
+        let machine = policy.architectures.iter().fold(0, |bits, it| bits | on::named(&it.to_string()));
         let mut text = String::new();
         for capture in about {
             line(&mut text, &format!("# {}", printable(&capture.container().to_string())));
@@ -79,11 +84,10 @@ impl Formatter for Systemd {
             lines(&mut text, "#   ", &besides);
         }
         line(&mut text, "[Service]");
-        let architectures: Vec<_> = policy.architectures.iter().copied().map(architecture).collect();
+        let architectures: Vec<_> = policy.architectures.iter().map(Architecture::to_string).collect();
         line(&mut text, &format!("SystemCallArchitectures={}", architectures.join(" ")));
         line(&mut text, &format!("SystemCallErrorNumber={otherwise}"));
-        let with_groups = params.boolean("groups") != Some(false);
-        let groups = if with_groups { fitting(&allowed, machine) } else { Vec::new() };
+        let groups = if options.groups { fitting(&allowed, machine) } else { Vec::new() };
         let covered: BTreeSet<_> = groups.iter().flat_map(|group| group.names(machine)).collect();
         let mut words: Vec<_> = groups.iter().map(|group| group.name).collect();
         words.sort_unstable();
@@ -155,26 +159,6 @@ fn fitting(allowed: &BTreeSet<&str>, machine: u8) -> Vec<&'static Group> {
     fitting
 }
 
-fn bit(architecture: Architecture) -> u8 {
-    match architecture {
-        Architecture::X86_64 => on::X86_64,
-        Architecture::X86 => on::X86,
-        Architecture::X32 => on::X32,
-        Architecture::Aarch64 => on::AARCH64,
-        Architecture::Arm => on::ARM,
-    }
-}
-
-fn architecture(architecture: Architecture) -> &'static str {
-    match architecture {
-        Architecture::X86_64 => "x86-64",
-        Architecture::X86 => "x86",
-        Architecture::X32 => "x32",
-        Architecture::Aarch64 => "arm64",
-        Architecture::Arm => "arm",
-    }
-}
-
 /// Words on as many lines as they need; systemd adds up lines of one name.
 fn lines(text: &mut String, start: &str, words: &[&str]) {
     let mut current = start.to_owned();
@@ -191,11 +175,6 @@ fn lines(text: &mut String, start: &str, words: &[&str]) {
         }
     }
     line(text, &current);
-}
-
-/// A container may be called anything: a line break would end the comment.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 fn line(text: &mut String, line: &str) {

@@ -36,7 +36,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use gadget_sdk::{
     Abi, Action, Architecture, Argument, Capture, Comparison, Description, Document, Formatter, Module,
-    Params, Phases, Policy, formatter::Error,
+    Params, Phases, Policy, formatter::Error, output::printable,
 };
 
 gadget_sdk::export_formatter!(Table);
@@ -188,7 +188,7 @@ fn summary(text: &mut String, policy: &Policy, recorded: &Recorded<'_>) {
     }
     let _ = write!(sentence, " Any other: {}.", action(policy.default_action));
     line(text, &sentence);
-    let architectures: Vec<_> = policy.architectures.iter().copied().map(architecture).collect();
+    let architectures: Vec<_> = policy.architectures.iter().map(Architecture::to_string).collect();
     line(text, &format!("Architectures: {}.", architectures.join(", ")));
 }
 
@@ -227,29 +227,6 @@ fn condition(argument: &Argument) -> String {
         Comparison::MaskedEqual => return format!("argument {index} & {value:#x} = {value_two:#x}"),
     };
     format!("argument {index} {sign} {value}")
-}
-
-fn architecture(architecture: Architecture) -> &'static str {
-    match architecture {
-        Architecture::X86_64 => "x86-64",
-        Architecture::X86 => "x86",
-        Architecture::X32 => "x32",
-        Architecture::Aarch64 => "arm64",
-        Architecture::Arm => "arm",
-    }
-}
-
-/// A command or an image may be called anything: escapes what would steer a terminal.
-fn printable(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            safe.extend(c.escape_default());
-        } else {
-            safe.push(c);
-        }
-    }
-    safe
 }
 
 fn line(text: &mut String, line: &str) {

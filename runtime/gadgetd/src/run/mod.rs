@@ -23,6 +23,8 @@ enum Outcome {
     Done,
     /// There is a result, and it may lack calls.
     Incomplete,
+    /// There is a result, and it says that what was recorded is not as it should be.
+    Objected,
     /// There is a result, and it could not be written to where it was to go.
     Misplaced,
 }
@@ -34,6 +36,7 @@ pub(crate) fn main(args: &RunArgs) -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Misplaced) => ExitCode::FAILURE,
         Ok(Outcome::Incomplete) => ExitCode::from(3),
+        Ok(Outcome::Objected) => ExitCode::from(4),
         Err(error) => {
             note(&format!("{error:#}"));
             if is_usage(&error) { ExitCode::from(2) } else { ExitCode::FAILURE }
@@ -89,11 +92,16 @@ async fn run(args: &RunArgs) -> Result<Outcome> {
     for loss in &losses {
         note(&format!("the recording is incomplete: {loss}"));
     }
-    let result = modules.run(capture).await?;
-    let written = output::write(output, &result)?;
+    let Made { text, objections } = modules.run(capture).await?;
+    let written = output::write(output, &text)?;
+    for objection in &objections {
+        note(&format!("not as it should be: {objection}"));
+    }
     Ok(match written {
         _ if args.output.is_some() && output.is_none() => Outcome::Misplaced,
         output::Written::Elsewhere => Outcome::Misplaced,
+        // What is refused is refused, whatever else was lost.
+        output::Written::AsAsked if !objections.is_empty() => Outcome::Objected,
         output::Written::AsAsked if losses.is_empty() => Outcome::Done,
         output::Written::AsAsked => Outcome::Incomplete,
     })
@@ -147,8 +155,7 @@ impl Modules {
         Ok(Self { host, gadget, formatter, params })
     }
 
-    /// Runs the gadget, and returns its documents one after the other.
-    async fn run(self, capture: Capture) -> Result<String> {
+    async fn run(self, capture: Capture) -> Result<Made> {
         let run = Run {
             gadget: &self.gadget,
             formatter: &self.formatter,
@@ -162,6 +169,17 @@ impl Modules {
         if report.dropped_log_lines > 0 {
             tracing::warn!("{} more log lines of the gadget were dropped", report.dropped_log_lines);
         }
-        Ok(report.documents.into_iter().map(|emitted| emitted.document.body).collect())
+        Ok(Made {
+            text: report.documents.into_iter().map(|emitted| emitted.document.body).collect(),
+            objections: report.verdicts.into_iter().filter_map(|verdict| verdict.failure).collect(),
+        })
     }
+}
+
+/// What came of a run.
+struct Made {
+    /// The gadget's documents, one after the other.
+    text: String,
+    /// Why what was recorded is not as it should be.
+    objections: Vec<String>,
 }

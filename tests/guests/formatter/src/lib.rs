@@ -1,11 +1,11 @@
 //! A formatter that misbehaves in whatever way a test chooses. Left alone, it is a good one.
 
-use std::hint::black_box;
-
 use gadget_sdk::{Capture, Description, Document, Formatter, Module, Params, Policy, formatter::Error, log};
 
 #[path = "../../choice.rs"]
 pub mod choice;
+
+use choice::{endlessly, recurse};
 
 gadget_sdk::export_formatter!(Hostile);
 
@@ -96,17 +96,4 @@ impl Formatter for Hostile {
             Misbehaviour::Unsupported => Err(Error::Unsupported("no \x1b[2J way".into())),
         }
     }
-}
-
-fn endlessly(mut act: impl FnMut()) -> ! {
-    loop {
-        act();
-        black_box(());
-    }
-}
-
-#[allow(unconditional_recursion)] // On purpose.
-fn recurse(depth: u64) -> u64 {
-    let frame = black_box([depth; 16]);
-    recurse(depth + 1) + frame[3]
 }

@@ -14,6 +14,8 @@ use gadget_sdk::{
 #[path = "../../choice.rs"]
 pub mod choice;
 
+use choice::{endlessly, recurse};
+
 gadget_sdk::export_gadget!(Hostile);
 
 choice::misbehaviours! {
@@ -406,19 +408,6 @@ fn profile(body: &str) -> Document {
 fn format_and_emit(run: &mut Run<'_>, policy: &Policy, about: &[&Capture]) -> Result<(), Error> {
     let document = run.format(policy, about)?;
     Ok(run.emit(&document, about)?)
-}
-
-fn endlessly(mut act: impl FnMut()) -> ! {
-    loop {
-        act();
-        black_box(());
-    }
-}
-
-#[allow(unconditional_recursion)] // On purpose.
-fn recurse(depth: u64) -> u64 {
-    let frame = black_box([depth; 16]);
-    recurse(depth + 1) + frame[3]
 }
 
 /// A trap that is no `unreachable`, so no panic.
