@@ -33,6 +33,7 @@
 
 use std::{fmt, future::Future, pin::Pin};
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -60,9 +61,11 @@ impl fmt::Display for Verb {
 }
 
 /// A kind of object, in one version.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Resource {
     /// The API group; empty for the core group.
+    #[serde(default)]
     pub group: String,
     /// The version.
     pub version: String,
@@ -85,7 +88,8 @@ impl Resource {
 }
 
 /// Why a call gave no answer. The texts are for people.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum KubeError {
     /// The module did not ask for it, the cluster did not grant it, or the API server forbade it.
     #[error("denied: {0}")]
