@@ -6,12 +6,19 @@ mod live;
 mod process;
 mod recording;
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use anyhow::{Context, Result};
 use gadgetd_containers::{Hierarchy, OwnCgroup};
 use gadgetd_core::Capture;
-use gadgetd_host::{Formatter, Gadget, Host, ModuleError, ModuleRef, ParamError, Params, Reason, Run};
+use gadgetd_host::{
+    Formatter, Gadget, Host, ModuleError, ModuleRef, ParamError, Params, Reason, Recorded, Report, Run,
+    recording::{Recording, RecordingError},
+};
 use gadgetd_tracer::{Tracer, TracerOptions};
 use tokio::runtime::Runtime;
 
@@ -23,7 +30,7 @@ enum Outcome {
     Done,
     /// There is a result, and it may lack calls.
     Incomplete,
-    /// There is a result, and it could not be written to where it was to go.
+    /// There is a result, and it or the recording of the run could not be written to where it was to go.
     Misplaced,
 }
 
@@ -56,6 +63,9 @@ async fn run(args: &RunArgs) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     let target = Target::find(args)?;
+    if let Some(file) = &args.record {
+        output::probe(file).with_context(|| format!("cannot write the recording {}", file.display()))?;
+    }
 
     let output = args.output.as_deref().filter(|file| match output::probe(file) {
         Ok(()) => true,
@@ -89,9 +99,10 @@ async fn run(args: &RunArgs) -> Result<Outcome> {
     for loss in &losses {
         note(&format!("the recording is incomplete: {loss}"));
     }
-    let result = modules.run(capture).await?;
-    let written = output::write(output, &result)?;
+    let (result, kept) = modules.run(capture, args.record.as_deref()).await;
+    let written = output::write(output, &result?)?;
     Ok(match written {
+        _ if !kept => Outcome::Misplaced,
         _ if args.output.is_some() && output.is_none() => Outcome::Misplaced,
         output::Written::Elsewhere => Outcome::Misplaced,
         output::Written::AsAsked if losses.is_empty() => Outcome::Done,
@@ -147,8 +158,8 @@ impl Modules {
         Ok(Self { host, gadget, formatter, params })
     }
 
-    /// Runs the gadget, and returns its documents one after the other.
-    async fn run(self, capture: Capture) -> Result<String> {
+    /// Runs the gadget, and returns its documents one after the other, and whether the run was kept if that was asked for.
+    async fn run(self, capture: Capture, record: Option<&Path>) -> (Result<String>, bool) {
         let run = Run {
             gadget: &self.gadget,
             formatter: &self.formatter,
@@ -158,10 +169,33 @@ impl Modules {
             target: None,
             cluster: None,
         };
-        let report = self.host.run(run).await?;
+        let (result, kept) = match record {
+            None => (self.host.run(run).await, true),
+            Some(file) => {
+                let Recorded { recording, result, .. } = self.host.record(run).await;
+                (result, keep(recording, file))
+            }
+        };
+        (result.map_err(Into::into).map(Self::documents), kept)
+    }
+
+    fn documents(report: Report) -> String {
         if report.dropped_log_lines > 0 {
             tracing::warn!("{} more log lines of the gadget were dropped", report.dropped_log_lines);
         }
-        Ok(report.documents.into_iter().map(|emitted| emitted.document.body).collect())
+        report.documents.into_iter().map(|emitted| emitted.document.body).collect()
+    }
+}
+
+/// Writes the recording of a run. If that fails people are told, and the result is still there.
+fn keep(recording: Result<Recording, RecordingError>, file: &Path) -> bool {
+    let text = recording.and_then(|recording| recording.to_json()).context("the recording");
+    let written = text.and_then(|text| output::to_private_file(file, &text).context("cannot be written"));
+    match written {
+        Ok(()) => true,
+        Err(error) => {
+            note(&format!("{}: {error:#}", file.display()));
+            false
+        }
     }
 }
