@@ -34,6 +34,7 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -61,9 +62,11 @@ impl fmt::Display for Verb {
 }
 
 /// A kind of object, in one version.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Resource {
     /// The API group; empty for the core group.
+    #[serde(default)]
     pub group: String,
     /// The version.
     pub version: String,
@@ -86,7 +89,8 @@ impl Resource {
 }
 
 /// Why a call gave no answer. The texts are for people.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum KubeError {
     /// The module did not ask for it, the cluster did not grant it, or the API server forbade it.
     #[error("denied: {0}")]

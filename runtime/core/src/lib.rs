@@ -30,4 +30,4 @@ pub use capture::{Capture, Completeness, Loss};
 pub use container::{Container, Pod};
 pub use policy::Policy;
 pub use source::{CgroupEvent, CgroupId, Enrolled, Entry, Recorded, SyscallSource};
-pub use syscall::{Phases, Syscall};
+pub use syscall::{Phases, Syscall, syscall_number};

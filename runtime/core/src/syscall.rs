@@ -62,6 +62,25 @@ impl Syscall {
     }
 }
 
+/// The number that a call of this name has in the tables, the inverse of [`Syscall::name`].
+///
+/// Where two numbers have the name it is the higher one: x32 has a number of its own for what it does differently
+/// from the native ABI, whose numbers it shares otherwise.
+///
+/// ```
+/// use gadgetd_core::{Abi, Machine, syscall_number};
+///
+/// assert_eq!(syscall_number(Machine::X86_64, Abi::Native, "execve"), Some(59));
+/// assert_eq!(syscall_number(Machine::X86_64, Abi::Compat, "execve"), Some(11));
+/// ```
+pub fn syscall_number(machine: Machine, abi: Abi, name: &str) -> Option<u32> {
+    let phases = Phases::default();
+    (0..NUMBERS).rev().find(|&number| Syscall { abi, number, phases }.name(machine) == Some(name))
+}
+
+/// More numbers than any table has.
+const NUMBERS: u32 = 1024;
+
 impl fmt::Display for Phases {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match (self.runtime, self.application) {
@@ -101,6 +120,24 @@ mod tests {
                 name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn a_name_leads_back_to_its_number() {
+        for machine in [Machine::X86_64, Machine::Aarch64] {
+            for abi in Abi::ALL {
+                for n in 0..2 * NUMBERS {
+                    let Some(called) = name(machine, abi, n) else { continue };
+                    let number = syscall_number(machine, abi, called).expect(called);
+                    assert_eq!(name(machine, abi, number), Some(called), "{machine:?} {abi}");
+                    assert!(
+                        number == n || abi == Abi::X32 && number >= x32_table::FIRST,
+                        "{abi} {called} {n}"
+                    );
+                }
+                assert_eq!(syscall_number(machine, abi, "opne"), None);
+            }
         }
     }
 

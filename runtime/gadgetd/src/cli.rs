@@ -150,6 +150,11 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
+    /// Keep the whole run in this file, also if the gadget fails: what it saw, was answered and gave. `gadgetd module
+    /// test --replay FILE` runs it again, on any machine.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+
     /// The command to record, with its arguments.
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,

@@ -96,12 +96,21 @@ impl Place {
 }
 
 /// Replaces a file as a whole, or writes to what cannot be replaced.
-fn to_file(file: &Path, result: &str) -> io::Result<()> {
+pub(crate) fn to_file(file: &Path, result: &str) -> io::Result<()> {
+    put(file, result, None)
+}
+
+/// The same for a file that nobody else is to read.
+pub(crate) fn to_private_file(file: &Path, result: &str) -> io::Result<()> {
+    put(file, result, Some(0o600))
+}
+
+fn put(file: &Path, result: &str, wanted: Option<u32>) -> io::Result<()> {
     let (folder, name, mode) = match Place::of(file)? {
         Place::Device(path) => return fs::write(path, result),
         Place::File { folder, name, mode } => (folder, name, mode),
     };
-    replace(&folder, &name, mode, result.as_bytes())
+    replace(&folder, &name, wanted.or(mode), result.as_bytes())
 }
 
 #[cfg(test)]
@@ -125,6 +134,18 @@ mod tests {
         assert!(link.is_symlink());
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 2, "a draft was left behind");
+    }
+
+    #[test]
+    fn private_files_are_closed_to_others() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("recording.json");
+        let mode = || fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+        to_private_file(&file, "one").unwrap();
+        assert_eq!(mode(), 0o600);
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        to_private_file(&file, "two").unwrap();
+        assert_eq!((mode(), &*fs::read_to_string(&file).unwrap()), (0o600, "two"));
     }
 
     #[test]

@@ -97,6 +97,28 @@ pub(crate) fn bytes(n: usize) -> String {
 }
 
 impl Fault {
+    /// The name of its kind, for programs: in lower case, words joined by `-`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Panicked { .. } => "panicked",
+            Self::Trapped(_) => "trapped",
+            Self::Stack(_) => "stack",
+            Self::Deadline(_) => "deadline",
+            Self::RunDeadline(_) => "run-deadline",
+            Self::Memory(_) => "memory",
+            Self::Table(_) => "table",
+            Self::Argument(_) => "argument",
+            Self::Contract(_) => "contract",
+            Self::Empty(_) => "empty",
+            Self::InvalidParameter(_) => "invalid-parameter",
+            Self::Unsupported(_) => "unsupported",
+            Self::Rejected(_) => "rejected",
+            Self::Output(_) => "output",
+            Self::Kube(_) => "kube",
+            Self::Failed(_) => "failed",
+        }
+    }
+
     /// Why a call into a guest failed. `state` tells what went before.
     pub(crate) fn of(error: &wasmtime::Error, state: &State) -> Self {
         if error.is::<Overrun>() {

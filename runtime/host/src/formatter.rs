@@ -3,7 +3,10 @@
 //! The formatter runs in a store of its own, with limits of its own. The policy is checked before it sees it, and the
 //! document after: a profile must say what the policy said, or the gadget gets an error instead.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use gadgetd_core::{Capture as Recording, Policy, oci, policy::Action, spo};
 use serde_json::Value;
@@ -24,6 +27,7 @@ use crate::{
     log::{Log, printable},
     module::Module,
     output::{Document, check, object_profile, profile},
+    run::ModuleUsage,
     state::State,
 };
 
@@ -42,6 +46,8 @@ pub(crate) struct Session {
     pub(crate) fault: Option<Fault>,
     /// The last document that it wrote and that passed the checks.
     pub(crate) last: Option<Document>,
+    instantiate: Duration,
+    run: Duration,
 }
 
 struct Instance {
@@ -51,7 +57,22 @@ struct Instance {
 
 impl Session {
     pub(crate) fn new(module: Arc<Module>, params: Arc<[Param]>) -> Self {
-        Self { module, params, instance: None, ended: None, fault: None, last: None }
+        Self {
+            module,
+            params,
+            instance: None,
+            ended: None,
+            fault: None,
+            last: None,
+            instantiate: Duration::ZERO,
+            run: Duration::ZERO,
+        }
+    }
+
+    /// What the formatter took so far.
+    pub(crate) fn usage(&self) -> ModuleUsage {
+        let memory = self.instance.as_ref().map_or(0, |instance| instance.store.data().memory());
+        ModuleUsage { instantiate: self.instantiate, run: self.run, memory }
     }
 
     /// The formatter, as people know it.
@@ -120,7 +141,15 @@ impl Session {
                 State::formatting(label, self.module.limits.clone(), self.params.clone(), captures.clone());
             Instance { store: state.into_store(self.module.engine()), format: None }
         });
-        let answer = instance.enter(&self.module, input).await;
+        let begin = Instant::now();
+        let started = instance.start(&self.module).await;
+        let running = Instant::now();
+        self.instantiate += running - begin;
+        let answer = match started {
+            Ok(format) => format.call_async(&mut instance.store, input).await.map(|(answer,)| answer),
+            Err(error) => Err(error),
+        };
+        self.run += running.elapsed();
         answer.map_err(|error| {
             let fault = Fault::of(&error, instance.store.data());
             self.ended = Some(fault.clone());
@@ -130,14 +159,13 @@ impl Session {
 }
 
 impl Instance {
-    async fn enter(&mut self, module: &Module, input: Input) -> wasmtime::Result<Result<WitDocument, Error>> {
+    /// Begins a call, the first one with an instance.
+    async fn start(&mut self, module: &Module) -> wasmtime::Result<Format> {
         self.store.data_mut().begin_call();
-        let format = match self.format {
+        Ok(match self.format {
             Some(format) => format,
             None => *self.format.insert(module.start(&mut self.store).await?),
-        };
-        let (answer,) = format.call_async(&mut self.store, input).await?;
-        Ok(answer)
+        })
     }
 }
 
@@ -151,9 +179,11 @@ impl Host for State {
         self.running("formatter.format")?;
         let captures = self.captures.clone();
         let about = captures::indices(&about).into_iter().map(captures::handle).collect();
+        let begin = Instant::now();
         let session = &mut self.gadget_run()?.formatter;
         let result = session.format(policy.into(), about, object, &captures).await;
         self.drain_formatter_log();
+        self.waited += begin.elapsed();
         Ok(result.map(|Document { media_type, body }| WitDocument { media_type, body }))
     }
 }

@@ -1,5 +1,7 @@
 //! `gadget`: why a gadget runs, and what it says when it fails.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     bindings::{
         gadgets::{Error, Reason as WitReason},
@@ -10,9 +12,11 @@ use crate::{
 };
 
 /// Why a gadget runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// Somebody asked for the result.
+    #[default]
     OnDemand,
     /// A container ended.
     ContainerEnded,

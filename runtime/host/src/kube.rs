@@ -17,6 +17,8 @@ use crate::{
     fault::bytes,
     log::printable,
     module::{Capability, Digest, is_group, is_label},
+    recording::{self, KubeAnswer, KubeExchange, KubeRequest},
+    replay::Script,
     state::State,
 };
 
@@ -101,12 +103,32 @@ impl KubeCall {
     }
 }
 
+/// The most calls to the cluster that are kept for a recording, and that a replay tells apart.
+const KEPT_MAX: u32 = 4096;
+
 /// What one run does on the cluster.
 pub(crate) struct Session {
-    cluster: Option<(Arc<dyn KubeApi>, Guard)>,
+    cluster: Option<(Source, Guard)>,
     audit: Vec<KubeCall>,
     unrecorded: u64,
     made: Vec<Made>,
+    kept: Option<Kept>,
+}
+
+/// Who answers.
+enum Source {
+    Api(Arc<dyn KubeApi>),
+    Script(Script),
+}
+
+/// The calls, for a recording.
+#[derive(Default)]
+struct Kept {
+    exchanges: Vec<KubeExchange>,
+    /// Of all of them, in bytes.
+    size: usize,
+    /// There were more than a recording holds.
+    overflow: bool,
 }
 
 /// An object that the run made.
@@ -116,11 +138,12 @@ struct Made {
     name: String,
 }
 
-/// A call that was allowed and has no answer yet.
-struct Pending {
-    api: Arc<dyn KubeApi>,
-    entry: usize,
-    begin: Instant,
+/// A call that was allowed.
+enum Pending {
+    /// The answer is to come from here.
+    Api(Arc<dyn KubeApi>),
+    /// It is here, from a recording.
+    Answered(KubeAnswer),
 }
 
 /// A call as the module made it.
@@ -130,6 +153,48 @@ struct Request<'a> {
     arguments: Value,
     /// Whether it is well formed.
     sound: Result<(), String>,
+    /// The same for a recording, if it is kept.
+    kept: Option<KubeRequest>,
+}
+
+/// An answer, as a gadget gets it.
+trait Told: Sized {
+    /// For a recording.
+    fn keep(&self) -> KubeAnswer;
+    /// From a recording; `None` if it has another shape.
+    fn tell(answer: KubeAnswer) -> Option<Self>;
+}
+
+impl Told for String {
+    fn keep(&self) -> KubeAnswer {
+        KubeAnswer::Object(recording::exact(self))
+    }
+
+    fn tell(answer: KubeAnswer) -> Option<Self> {
+        if let KubeAnswer::Object(object) = answer { Some(recording::told(object)) } else { None }
+    }
+}
+
+impl Told for Vec<String> {
+    fn keep(&self) -> KubeAnswer {
+        KubeAnswer::Objects(self.iter().map(|text| recording::exact(text)).collect())
+    }
+
+    fn tell(answer: KubeAnswer) -> Option<Self> {
+        let KubeAnswer::Objects(objects) = answer else { return None };
+        Some(objects.into_iter().map(recording::told).collect())
+    }
+}
+
+impl Told for Vec<Kind> {
+    fn keep(&self) -> KubeAnswer {
+        KubeAnswer::Kinds(self.iter().cloned().map(Resource::from).collect())
+    }
+
+    fn tell(answer: KubeAnswer) -> Option<Self> {
+        let KubeAnswer::Kinds(kinds) = answer else { return None };
+        Some(kinds.into_iter().map(Kind::from).collect())
+    }
 }
 
 impl Session {
@@ -137,9 +202,31 @@ impl Session {
     pub(crate) fn new(asked: &[Capability], cluster: Option<Cluster>) -> Self {
         let cluster = cluster.map(|Cluster { api, granted, confined_to }| {
             let asked = asked.iter().map(Grant::from).collect();
-            (api, Guard::new(Permission { asked, granted, confined_to }))
+            (Source::Api(api), Guard::new(Permission { asked, granted, confined_to }))
         });
-        Self { cluster, audit: Vec::new(), unrecorded: 0, made: Vec::new() }
+        Self { cluster, audit: Vec::new(), unrecorded: 0, made: Vec::new(), kept: None }
+    }
+
+    /// For a replay. Everything that the module asks for is granted: what was denied, the script denies again.
+    pub(crate) fn scripted(asked: &[Capability], script: Script) -> Self {
+        let asked: Vec<Grant> = asked.iter().map(Grant::from).collect();
+        let granted = Arc::new(Granted { grants: asked.clone(), calls: KEPT_MAX });
+        let guard = Guard::new(Permission { asked, granted, confined_to: None });
+        Self { cluster: Some((Source::Script(script), guard)), ..Self::new(&[], None) }
+    }
+
+    /// Keeps the calls for a recording.
+    pub(crate) fn keeping(self) -> Self {
+        Self { kept: Some(Kept::default()), ..self }
+    }
+
+    /// What was kept, if there were not too many, and how many calls a script had no answer to.
+    pub(crate) fn into_exchanges(self) -> (Option<Vec<KubeExchange>>, u64) {
+        let unanswered = match self.cluster {
+            Some((Source::Script(script), _)) => script.unanswered,
+            _ => 0,
+        };
+        (self.kept.filter(|kept| !kept.overflow).map(|kept| kept.exchanges), unanswered)
     }
 
     /// Whether the run made or applied this object.
@@ -149,17 +236,21 @@ impl Session {
     }
 
     /// The audit, and how many calls beyond the budget are not in it.
-    pub(crate) fn into_audit(self, module: &str) -> (Vec<KubeCall>, u64) {
+    pub(crate) fn take_audit(&mut self, module: &str) -> (Vec<KubeCall>, u64) {
         self.audit.iter().filter(|call| call.result.is_none()).for_each(|call| call.trace(module));
-        (self.audit, self.unrecorded)
+        (std::mem::take(&mut self.audit), self.unrecorded)
     }
 
-    fn begin(&mut self, module: &str, request: Request<'_>) -> Result<Pending, KubeError> {
-        let Some((api, guard)) = &mut self.cluster else {
+    /// How the answer comes, and the entry of the audit that it belongs to; or why there is none.
+    fn begin(&mut self, module: &str, request: Request<'_>) -> Result<(Pending, usize), KubeError> {
+        if let (Some(kept), Some(call)) = (&mut self.kept, &request.kept) {
+            kept.begin(call);
+        }
+        let Some((source, guard)) = &mut self.cluster else {
             let reason = "there is no cluster here: gadgetd runs on a machine of its own";
             return Err(KubeError::Unavailable(reason.into()));
         };
-        let Request { call, namespaced, arguments, sound } = request;
+        let Request { call, namespaced, arguments, sound, kept } = request;
         let sound = sound.map_err(|reason| KubeError::Invalid(format!("{call}: {reason}")));
         let verdict = guard.admit(&call, namespaced).and(sound);
         if self.audit.len() > usize::try_from(guard.calls()).unwrap_or(usize::MAX) {
@@ -167,6 +258,13 @@ impl Session {
             self.unrecorded += 1;
             return Err(verdict.err().unwrap_or_else(|| KubeError::Denied("too many calls".into())));
         }
+        let verdict = match source {
+            Source::Api(api) => verdict.map(|()| Pending::Api(Arc::clone(api))),
+            Source::Script(script) => {
+                let call = kept.ok_or_else(|| KubeError::Unavailable("a replay keeps its calls".into()))?;
+                script.answer(&call, verdict).map(Pending::Answered)
+            }
+        };
         let text = |text: &str| printable(text.to_owned());
         let entry = KubeCall {
             verb: call.verb,
@@ -183,8 +281,17 @@ impl Session {
             entry.trace(module);
         }
         self.audit.push(entry);
-        verdict?;
-        Ok(Pending { api: Arc::clone(api), entry: self.audit.len() - 1, begin: Instant::now() })
+        Ok((verdict?, self.audit.len() - 1))
+    }
+
+    /// Keeps what the call that was begun last is answered.
+    fn keep<T: Told>(&mut self, answer: &Result<T, KubeError>) {
+        if let Some(kept) = &mut self.kept {
+            kept.end(match answer {
+                Ok(answer) => answer.keep(),
+                Err(error) => KubeAnswer::Error(error.clone()),
+            });
+        }
     }
 
     fn end<T>(&mut self, module: &str, entry: usize, begin: Instant, answer: &Result<T, KubeError>) {
@@ -192,6 +299,24 @@ impl Session {
         entry.duration = begin.elapsed();
         entry.result = Some(answer.as_ref().map(drop).map_err(KubeError::clone));
         entry.trace(module);
+    }
+}
+
+impl Kept {
+    fn begin(&mut self, call: &KubeRequest) {
+        self.overflow |= self.exchanges.len() >= KEPT_MAX as usize;
+        if !self.overflow {
+            self.exchanges.push(KubeExchange { call: call.clone(), answer: None });
+        }
+    }
+
+    fn end(&mut self, answer: KubeAnswer) {
+        let Some(exchange) = self.exchanges.last_mut().filter(|_| !self.overflow) else { return };
+        exchange.answer = Some(answer);
+        self.size += serde_json::to_string(exchange).map_or(0, |text| text.len());
+        if self.size > recording::BYTES_MAX {
+            *self = Self { overflow: true, ..Self::default() };
+        }
     }
 }
 
@@ -205,21 +330,39 @@ impl State {
         shape: fn(T, usize) -> Result<U, KubeError>,
     ) -> wasmtime::Result<Result<U, Error>>
     where
+        U: Told,
         A: Future<Output = Result<T, KubeError>> + Send,
     {
         self.running(&format!("kube.{}", request.call.verb))?;
         let module = Arc::clone(&self.module);
-        let Pending { api, entry, begin } = match self.gadget_run()?.kube.begin(&module, request) {
-            Ok(pending) => pending,
-            Err(error) => return Ok(Err(error.into())),
+        let begin = Instant::now();
+        let answer = match self.gadget_run()?.kube.begin(&module, request) {
+            Err(error) => Err(error),
+            Ok((pending, entry)) => {
+                let (limit, most) = (self.limits.kube_call, self.limits.kube_answer);
+                let answer = match pending {
+                    Pending::Answered(answer) => {
+                        let other =
+                            || KubeError::Unavailable("the recorded answer is one to another call".into());
+                        U::tell(answer).ok_or_else(other)
+                    }
+                    Pending::Api(api) => match timeout(limit, ask(api)).await {
+                        Ok(answer) => answer.and_then(|answer| shape(answer, most)),
+                        Err(_) => Err(KubeError::Deadline(format!("there was none within {limit:?}"))),
+                    },
+                };
+                self.gadget_run()?.kube.end(&module, entry, begin, &answer);
+                answer
+            }
         };
-        let (limit, most) = (self.limits.kube_call, self.limits.kube_answer);
-        let answer = match timeout(limit, ask(api)).await {
-            Ok(answer) => answer.and_then(|answer| shape(answer, most)),
-            Err(_) => Err(KubeError::Deadline(format!("there was none within {limit:?}"))),
-        };
-        self.gadget_run()?.kube.end(&module, entry, begin, &answer);
+        self.waited += begin.elapsed();
+        self.gadget_run()?.kube.keep(&answer);
         Ok(answer.map_err(Error::from))
+    }
+
+    /// Whether the calls are kept for a recording.
+    fn keeps_calls(&mut self) -> bool {
+        self.gadget_run().is_ok_and(|run| run.kube.kept.is_some())
     }
 
     /// `create` and `apply`.
@@ -237,7 +380,14 @@ impl State {
         let arguments = json!([verb.to_string(), fields(&kind), namespace, text]);
         let place = check_place(&kind, namespace.as_deref());
         let sound = place.and_then(|()| object.as_ref().map(drop).map_err(String::clone));
-        let request = Request { call, namespaced: kind.namespaced, arguments, sound };
+        let kept = self.keeps_calls().then(|| {
+            let (kind, namespace, object) = (kind.clone(), namespace.clone(), recording::stored(&text));
+            match verb {
+                Verb::Apply => KubeRequest::Apply { kind, namespace, object },
+                _ => KubeRequest::Create { kind, namespace, object },
+            }
+        });
+        let request = Request { call, namespaced: kind.namespaced, arguments, sound, kept };
         let (object, _) = object.unwrap_or_default();
         let (of, inside) = (kind.clone(), namespace.clone());
         let ask = |api: Arc<dyn KubeApi>| async move {
@@ -263,7 +413,11 @@ impl Host for State {
     ) -> wasmtime::Result<Result<Vec<Kind>, Error>> {
         let call = Call { verb: Verb::Discover, group: &group, plural: &plural, namespace: None, name: None };
         let arguments = json!(["discover", group, plural]);
-        let request = Request { call, namespaced: false, arguments, sound: check_resource(&group, &plural) };
+        let sound = check_resource(&group, &plural);
+        let kept = self
+            .keeps_calls()
+            .then(|| KubeRequest::Discover { group: group.clone(), plural: plural.clone() });
+        let request = Request { call, namespaced: false, arguments, sound, kept };
         let (group, plural) = (group.clone(), plural.clone());
         let ask = |api: Arc<dyn KubeApi>| async move { api.discover(&group, &plural).await };
         self.kube(request, ask, |kinds, _| Ok(kinds.into_iter().map(Kind::from).collect())).await
@@ -279,7 +433,11 @@ impl Host for State {
         let sound = check_place(&kind, namespace.as_deref()).and_then(|()| check_name(&name));
         let call = about(Verb::Get, &kind, namespace.as_deref(), Some(&name));
         let arguments = json!(["get", fields(&kind), namespace, name]);
-        let request = Request { call, namespaced: kind.namespaced, arguments, sound };
+        let kept = self.keeps_calls().then(|| {
+            let (kind, namespace, name) = (kind.clone(), namespace.clone(), name.clone());
+            KubeRequest::Get { kind, namespace, name }
+        });
+        let request = Request { call, namespaced: kind.namespaced, arguments, sound, kept };
         let (kind, namespace, name) = (kind.clone(), namespace.clone(), name.clone());
         let ask = |api: Arc<dyn KubeApi>| async move { api.get(&kind, namespace.as_deref(), &name).await };
         self.kube(request, ask, |object, most| one(&object, most)).await
@@ -295,7 +453,11 @@ impl Host for State {
         let sound = check_kind(&kind, namespace.as_deref()).and_then(|()| check_selector(&labels));
         let call = about(Verb::List, &kind, namespace.as_deref(), None);
         let arguments = json!(["list", fields(&kind), namespace, labels]);
-        let request = Request { call, namespaced: kind.namespaced, arguments, sound };
+        let kept = self.keeps_calls().then(|| {
+            let (kind, namespace, labels) = (kind.clone(), namespace.clone(), labels.clone());
+            KubeRequest::List { kind, namespace, labels }
+        });
+        let request = Request { call, namespaced: kind.namespaced, arguments, sound, kept };
         let (kind, namespace) = (kind.clone(), namespace.clone());
         let ask = |api: Arc<dyn KubeApi>| async move { api.list(&kind, namespace.as_deref(), &labels).await };
         self.kube(request, ask, many).await
@@ -320,7 +482,13 @@ impl Host for State {
     }
 }
 
-fn about<'a>(verb: Verb, kind: &'a Resource, namespace: Option<&'a str>, name: Option<&'a str>) -> Call<'a> {
+/// A call about the objects of a kind.
+pub(crate) fn about<'a>(
+    verb: Verb,
+    kind: &'a Resource,
+    namespace: Option<&'a str>,
+    name: Option<&'a str>,
+) -> Call<'a> {
     Call { verb, group: &kind.group, plural: &kind.plural, namespace, name }
 }
 

@@ -52,6 +52,8 @@ mod module;
 mod output;
 mod params;
 mod policy;
+pub mod recording;
+mod replay;
 mod run;
 mod state;
 mod store;
@@ -71,7 +73,8 @@ pub use self::{
     module::{AnyModule, CONTRACT, Capability, Description, Digest, Formatter, Gadget, ModuleError, Role},
     output::{Document, Emitted, MadeObject, SECCOMP_PROFILE, Target, Verdict},
     params::{Kind, ParamError, Params, Spec, Value},
-    run::{Report, Run, RunError},
+    replay::{Matching, Recorded},
+    run::{ModuleUsage, Report, Run, RunError, Usage},
     store::{ModuleRef, built_in},
 };
 

@@ -89,6 +89,11 @@ impl Grants {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self { memory: limits.memory.min(MEMORY_MAX), used: 0, refused: None }
     }
+
+    /// What was granted, in bytes. Memories only grow, so it is the most that there was.
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
 }
 
 impl ResourceLimiter for Grants {
@@ -135,6 +140,7 @@ mod tests {
         assert!(grants.memory_growing(0, 40, None).unwrap());
         assert_eq!(grants.refused, None);
         assert!(!grants.memory_growing(60, 61, None).unwrap());
+        assert_eq!(grants.used(), 100);
         assert_eq!(grants.refused, Some(Refused::Memory));
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     bindings::log::{Field, Host, Level as WitLevel},
     limits::Limits,
@@ -14,7 +16,8 @@ const TEXT_MAX: usize = 4096;
 const FIELDS_MAX: usize = 32;
 
 /// How important a line is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// For the module's author.
     Debug,

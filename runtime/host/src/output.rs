@@ -1,6 +1,7 @@
 //! `output`: takes documents from the gadget, and checks them.
 
 use gadgetd_core::{Policy, kube, oci, spo};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wasmtime::component::Resource;
 
@@ -13,6 +14,7 @@ use crate::{
     },
     captures::{self, Capture},
     log::printable,
+    recording::lines,
     state::State,
 };
 
@@ -28,25 +30,30 @@ const DOCUMENT_COST: usize = 256;
 const LINE_MAX: usize = 1024;
 
 /// A finished document. The text holds no control characters but line feeds, carriage returns and tabs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Document {
     /// An RFC 6838 media type.
     pub media_type: String,
     /// The text.
+    #[serde(with = "lines")]
     pub body: String,
 }
 
 /// A document that a gadget handed over.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Emitted {
     /// The document.
     pub document: Document,
     /// The captures it was made from, as indices into the run's.
+    #[serde(default = "first")]
     pub about: Vec<usize>,
 }
 
 /// The object that a run asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Target {
     /// Its namespace; for a kind without namespaces, the first part of its name.
     pub namespace: String,
@@ -55,17 +62,21 @@ pub struct Target {
 }
 
 /// An object that a gadget made, and says to hold the result.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MadeObject {
     /// Its kind.
     pub kind: kube::Resource,
     /// Its namespace, if its kind has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Its name.
     pub name: String,
     /// What to write where it is to be used, such as a `localhostProfile`. One line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<String>,
     /// The captures it was made from, as indices into the run's.
+    #[serde(default = "first")]
     pub about: Vec<usize>,
 }
 
@@ -76,6 +87,11 @@ pub struct Verdict {
     pub failure: Option<String>,
     /// The captures that it is about, as indices into the run's.
     pub about: Vec<usize>,
+}
+
+/// What a file that does not say is about: most runs have one capture.
+fn first() -> Vec<usize> {
+    vec![0]
 }
 
 /// What a run emitted so far.

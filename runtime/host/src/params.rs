@@ -54,6 +54,8 @@ pub struct Spec {
 pub struct Params {
     pub(crate) gadget: Arc<[wit::Param]>,
     pub(crate) formatter: Arc<[wit::Param]>,
+    /// As the user gave them.
+    pub(crate) given: Arc<[String]>,
 }
 
 /// Why the user's parameters cannot be used.
@@ -109,8 +111,8 @@ impl Params {
     ) -> Result<Self, ParamError> {
         let known = || gadget.iter().chain(formatter).map(|spec| spec.name.as_str());
         let mut values = BTreeMap::new();
-        for text in given {
-            let text = text.as_ref();
+        let given: Arc<[String]> = given.into_iter().map(|text| text.as_ref().to_owned()).collect();
+        for text in &*given {
             let (name, value) = text.split_once('=').ok_or_else(|| ParamError::Form(text.to_owned()))?;
             if !known().any(|k| k == name) {
                 let mut known: Vec<String> = known().map(ToOwned::to_owned).collect();
@@ -123,7 +125,7 @@ impl Params {
                 return Err(ParamError::Twice(name.to_owned()));
             }
         }
-        Ok(Self { gadget: for_module(gadget, &values)?, formatter: for_module(formatter, &values)? })
+        Ok(Self { gadget: for_module(gadget, &values)?, formatter: for_module(formatter, &values)?, given })
     }
 }
 

@@ -1,6 +1,9 @@
 //! One run: a gadget, a formatter, captures; documents.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use gadgetd_core::Capture;
 use thiserror::Error;
@@ -56,6 +59,30 @@ pub struct Report {
     pub log: Vec<LogLine>,
     /// How many lines there were beyond the limit.
     pub dropped_log_lines: u64,
+    /// What the run took.
+    pub usage: Usage,
+}
+
+/// What a run took of what it may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// The gadget. What it waited for the formatter and the cluster is not its own time.
+    pub gadget: ModuleUsage,
+    /// The formatter, all its calls together; nothing, if it was never called.
+    pub formatter: ModuleUsage,
+    /// The whole run, the host's own work and what was waited for among it.
+    pub total: Duration,
+}
+
+/// What one module took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ModuleUsage {
+    /// How long it took to make its instance.
+    pub instantiate: Duration,
+    /// How long it ran.
+    pub run: Duration,
+    /// The most memory that it had, in bytes, all its linear memories together.
+    pub memory: usize,
 }
 
 /// A run that failed. The captures are the caller's, and are as they were.
@@ -73,15 +100,26 @@ impl Host {
     ///
     /// Waits for its turn while there are [`Limits::runs`](crate::Limits::runs) others.
     pub async fn run(&self, run: Run<'_>) -> Result<Report, RunError> {
+        let session = kube::Session::new(&run.gadget.description().capabilities, run.cluster.clone());
+        self.execute(run, session).await.0
+    }
+
+    /// Runs a gadget, its calls to the cluster through `session`, which comes back.
+    pub(crate) async fn execute(
+        &self,
+        run: Run<'_>,
+        session: kube::Session,
+    ) -> (Result<Report, RunError>, kube::Session) {
         let Run { gadget: Gadget(gadget), formatter: Formatter(formatter), params, captures, reason, .. } =
             run;
         let _permit = self.permit().await;
+        let begin = Instant::now();
         let _ticking = self.engine.tick();
         let label = gadget.label.clone();
         let gadget_run = GadgetRun {
             output: Output::new(gadget.limits.output, run.target),
             formatter: Session::new(formatter.clone(), params.formatter),
-            kube: kube::Session::new(&gadget.description.capabilities, run.cluster),
+            kube: session,
         };
         let state = State::generating(
             label.clone(),
@@ -93,12 +131,15 @@ impl Host {
         let mut store = state.into_store(&self.engine.wasmtime);
 
         let handles = (0..).zip(captures.iter()).map(|(index, _)| captures::handle(index)).collect();
+        let mut instantiate = Duration::ZERO;
         let generated = async {
             let generate: Generate = gadget.start(&mut store).await?;
+            instantiate = begin.elapsed();
             let (result,) = generate.call_async(&mut store, (reason.into(), handles)).await?;
             wasmtime::Result::Ok(result)
         };
         let generated = tokio::time::timeout(gadget.limits.run, generated).await;
+        let ran = begin.elapsed().saturating_sub(instantiate).saturating_sub(store.data().waited);
 
         let generated = match generated {
             Err(_) => Err(Fault::RunDeadline(gadget.limits.run)),
@@ -107,15 +148,27 @@ impl Host {
         };
         let mut state = store.into_data();
         state.drain_formatter_log();
-        let (log, gadget_run) = state.into_parts();
-        let mut report = Report { log: log.lines, dropped_log_lines: log.dropped, ..Report::default() };
-        let mut formatter_fault = None;
-        if let Some(run) = gadget_run {
-            let Output { emitted, made, verdicts, .. } = run.output;
-            (report.documents, report.objects, report.verdicts) = (emitted, made, verdicts);
-            (report.audit, report.unrecorded_calls) = run.kube.into_audit(&label);
-            formatter_fault = run.formatter.fault;
-        }
+        let memory = state.memory();
+        let (log, Some(GadgetRun { output, formatter: session, mut kube })) = state.into_parts() else {
+            unreachable!("the state of a gadget has the gadget's part");
+        };
+        let (audit, unrecorded_calls) = kube.take_audit(&label);
+        let usage = Usage {
+            gadget: ModuleUsage { instantiate, run: ran, memory },
+            formatter: session.usage(),
+            total: begin.elapsed(),
+        };
+        let formatter_fault = session.fault;
+        let report = Report {
+            documents: output.emitted,
+            objects: output.made,
+            verdicts: output.verdicts,
+            audit,
+            unrecorded_calls,
+            log: log.lines,
+            dropped_log_lines: log.dropped,
+            usage,
+        };
 
         let of_gadget = |fault| ModuleFault { module: label.clone(), fault };
         let of_formatter = |fault| ModuleFault { module: formatter.label.clone(), fault };
@@ -133,9 +186,10 @@ impl Host {
             }
             Ok(Ok(())) => None,
         };
-        match fault {
+        let result = match fault {
             Some(fault) => Err(RunError { fault, report: Box::new(report) }),
             None => Ok(report),
-        }
+        };
+        (result, kube)
     }
 }

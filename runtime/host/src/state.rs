@@ -1,6 +1,6 @@
 //! What the host keeps for one instance of a module: the data of its wasmtime store.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use gadgetd_core::Capture;
 use wasmtime::{Engine, Store, UpdateDeadline};
@@ -28,6 +28,8 @@ pub(crate) struct State {
     doing: Doing,
     /// How many ticks of the clock the current call has seen.
     ticks: u32,
+    /// How long the module waited for the formatter and the cluster.
+    pub(crate) waited: Duration,
 }
 
 enum Doing {
@@ -77,7 +79,7 @@ impl State {
     ) -> Self {
         let grants = Grants::new(&limits);
         let log = Log::new(&limits);
-        Self { module, limits, grants, log, params, captures, doing, ticks: 0 }
+        Self { module, limits, grants, log, params, captures, doing, ticks: 0, waited: Duration::ZERO }
     }
 
     /// A store that holds its guest to the limits.
@@ -127,6 +129,11 @@ impl State {
         if let Doing::Generate(run) = &mut self.doing {
             run.formatter.drain_log(&mut self.log);
         }
+    }
+
+    /// The most memory that the module had, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        self.grants.used()
     }
 
     /// The log, and the gadget's part if this was one.

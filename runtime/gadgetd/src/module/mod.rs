@@ -1,6 +1,9 @@
 //! `gadgetd module`: what the author of a module does with it. One file for each subcommand.
 
+mod bench;
 mod inspect;
+mod replayed;
+mod test;
 
 use std::process::ExitCode;
 
@@ -22,6 +25,10 @@ pub(crate) struct ModuleArgs {
 pub(crate) enum ModuleCommand {
     /// Show what a module is: its world and version, what it imports, its parameters, and what it asks for.
     Inspect(inspect::InspectArgs),
+    /// Run a module on recordings, and compare what comes out with what they say. Needs no rights, and no network.
+    Test(test::TestArgs),
+    /// Measure a module: how long each step takes, and how much of its limits it uses.
+    Bench(bench::BenchArgs),
 }
 
 /// Does what one of the subcommands says.
@@ -40,5 +47,7 @@ pub(crate) fn main(args: &ModuleArgs) -> ExitCode {
 async fn run(args: &ModuleArgs) -> Result<ExitCode> {
     match &args.command {
         ModuleCommand::Inspect(args) => inspect::run(args).await,
+        ModuleCommand::Test(args) => test::run(args).await,
+        ModuleCommand::Bench(args) => bench::run(args).await,
     }
 }

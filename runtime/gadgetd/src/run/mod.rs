@@ -6,12 +6,19 @@ mod live;
 mod process;
 mod recording;
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use anyhow::{Context, Result};
 use gadgetd_containers::{Hierarchy, OwnCgroup};
 use gadgetd_core::Capture;
-use gadgetd_host::{Formatter, Gadget, Host, ModuleError, ModuleRef, ParamError, Params, Reason, Run};
+use gadgetd_host::{
+    Formatter, Gadget, Host, ModuleError, ModuleRef, ParamError, Params, Reason, Recorded, Report, Run,
+    recording::{Recording, RecordingError},
+};
 use gadgetd_tracer::{Tracer, TracerOptions};
 use tokio::runtime::Runtime;
 
@@ -25,7 +32,7 @@ enum Outcome {
     Incomplete,
     /// There is a result, and it says that what was recorded is not as it should be.
     Objected,
-    /// There is a result, and it could not be written to where it was to go.
+    /// There is a result, and it or the recording of the run could not be written to where it was to go.
     Misplaced,
 }
 
@@ -59,6 +66,9 @@ async fn run(args: &RunArgs) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     let target = Target::find(args)?;
+    if let Some(file) = &args.record {
+        output::probe(file).with_context(|| format!("cannot write the recording {}", file.display()))?;
+    }
 
     let output = args.output.as_deref().filter(|file| match output::probe(file) {
         Ok(()) => true,
@@ -92,12 +102,14 @@ async fn run(args: &RunArgs) -> Result<Outcome> {
     for loss in &losses {
         note(&format!("the recording is incomplete: {loss}"));
     }
-    let Made { text, objections } = modules.run(capture).await?;
+    let (made, kept) = modules.run(capture, args.record.as_deref()).await;
+    let Made { text, objections } = made?;
     let written = output::write(output, &text)?;
     for objection in &objections {
         note(&format!("not as it should be: {objection}"));
     }
     Ok(match written {
+        _ if !kept => Outcome::Misplaced,
         _ if args.output.is_some() && output.is_none() => Outcome::Misplaced,
         output::Written::Elsewhere => Outcome::Misplaced,
         // What is refused is refused, whatever else was lost.
@@ -155,7 +167,8 @@ impl Modules {
         Ok(Self { host, gadget, formatter, params })
     }
 
-    async fn run(self, capture: Capture) -> Result<Made> {
+    /// Runs the gadget, and returns its documents one after the other, and whether the run was kept if that was asked for.
+    async fn run(self, capture: Capture, record: Option<&Path>) -> (Result<Made>, bool) {
         let run = Run {
             gadget: &self.gadget,
             formatter: &self.formatter,
@@ -165,14 +178,27 @@ impl Modules {
             target: None,
             cluster: None,
         };
-        let report = self.host.run(run).await?;
-        if report.dropped_log_lines > 0 {
-            tracing::warn!("{} more log lines of the gadget were dropped", report.dropped_log_lines);
+        let (result, kept) = match record {
+            None => (self.host.run(run).await, true),
+            Some(file) => {
+                let Recorded { recording, result, .. } = self.host.record(run).await;
+                (result, keep(recording, file))
+            }
+        };
+        (result.map_err(Into::into).map(Made::of), kept)
+    }
+}
+
+/// Writes the recording of a run. If that fails people are told, and the result is still there.
+fn keep(recording: Result<Recording, RecordingError>, file: &Path) -> bool {
+    let text = recording.and_then(|recording| recording.to_json()).context("the recording");
+    let written = text.and_then(|text| output::to_private_file(file, &text).context("cannot be written"));
+    match written {
+        Ok(()) => true,
+        Err(error) => {
+            note(&format!("{}: {error:#}", file.display()));
+            false
         }
-        Ok(Made {
-            text: report.documents.into_iter().map(|emitted| emitted.document.body).collect(),
-            objections: report.verdicts.into_iter().filter_map(|verdict| verdict.failure).collect(),
-        })
     }
 }
 
@@ -182,4 +208,16 @@ struct Made {
     text: String,
     /// Why what was recorded is not as it should be.
     objections: Vec<String>,
+}
+
+impl Made {
+    fn of(report: Report) -> Self {
+        if report.dropped_log_lines > 0 {
+            tracing::warn!("{} more log lines of the gadget were dropped", report.dropped_log_lines);
+        }
+        Self {
+            text: report.documents.into_iter().map(|emitted| emitted.document.body).collect(),
+            objections: report.verdicts.into_iter().filter_map(|verdict| verdict.failure).collect(),
+        }
+    }
 }

@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use gadgetd_core::kube::{Answer, Grant, Granted, KubeApi, KubeError, Names, Resource, Verb};
+use gadgetd_core::{
+    kube::{Answer, Grant, Granted, KubeApi, KubeError, Names, Resource, Verb},
+    spo,
+};
 use gadgetd_host::Cluster;
 use serde_json::{Value, json};
 
@@ -55,7 +58,7 @@ impl KubeApi for Memory {
     fn discover<'a>(&'a self, group: &'a str, plural: &'a str) -> Answer<'a, Vec<Resource>> {
         self.note("discover");
         let (group, version, plural) = (group.to_owned(), "v1".to_owned(), plural.to_owned());
-        let kind = "Thing".to_owned();
+        let kind = if plural == spo::PLURAL { spo::KIND } else { "Thing" }.to_owned();
         Box::pin(async { Ok(vec![Resource { group, version, plural, kind, namespaced: true }]) })
     }
 

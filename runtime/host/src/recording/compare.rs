@@ -1,0 +1,131 @@
+//! What two runs gave, side by side.
+
+use std::fmt::{self, Write as _};
+
+use similar::TextDiff;
+
+use super::{Failure, KubeExchange, KubeRequest, Outcome, Recording, kube::KubeAnswer};
+use crate::output::{Emitted, MadeObject};
+
+/// How many equal lines are shown around those that differ.
+const CONTEXT: usize = 3;
+
+/// What came out otherwise than a recording says. As text it is a unified diff, safe to print on a terminal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference(String);
+
+impl Difference {
+    /// Compares what came of two runs: the outcome, the calls to the cluster, documents and objects. What was logged is
+    /// not compared: its words are for people. `None` if nothing differs.
+    ///
+    /// A recording that says nothing of its result differs from each that does.
+    pub fn between(expected: &Recording, found: &Recording) -> Option<Self> {
+        if expected.kube == found.kube && essence(expected) == essence(found) {
+            return None;
+        }
+        let (old, new) = (printed(expected), printed(found));
+        let diff = TextDiff::from_lines(&old, &new);
+        let diff = diff.unified_diff().context_radius(CONTEXT).header("recorded", "now").to_string();
+        Some(Self(diff))
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What of an outcome counts.
+type Essence<'a> = (Option<&'a Failure>, &'a [Emitted], &'a [MadeObject]);
+
+fn essence(recording: &Recording) -> Option<Essence<'_>> {
+    let Outcome { fault, documents, objects, .. } = recording.result.as_ref()?;
+    Some((fault.as_ref(), documents, objects))
+}
+
+/// What came of a run, for people.
+fn printed(recording: &Recording) -> String {
+    let mut text = String::new();
+    let outcome = match &recording.result {
+        None => "nothing is said".to_owned(),
+        Some(Outcome { fault: None, .. }) => "ok".to_owned(),
+        Some(Outcome { fault: Some(Failure { module, kind, message }), .. }) => {
+            format!("{kind}: the {module} {message}")
+        }
+    };
+    let _ = writeln!(text, "== outcome: {outcome}");
+    for (n, exchange) in (1..).zip(&recording.kube) {
+        call(&mut text, n, exchange);
+    }
+    let nothing = Outcome::default();
+    let Outcome { documents, objects, .. } = recording.result.as_ref().unwrap_or(&nothing);
+    for (n, Emitted { document, about }) in (1..).zip(documents) {
+        let _ = writeln!(text, "== document {n}: {}, of {}", document.media_type, captures(about));
+        text += &document.body;
+        if !document.body.ends_with('\n') {
+            text += "\n(without a line feed at its end)\n";
+        }
+    }
+    for (n, object) in (1..).zip(objects) {
+        let MadeObject { kind, namespace, name, usage, about } = object;
+        let place = namespace.as_ref().map_or_else(String::new, |namespace| format!("{namespace}/"));
+        let (version, kind) = (kind.api_version(), &kind.kind);
+        let _ = writeln!(text, "== object {n}: {version} {kind} {place}{name}, of {}", captures(about));
+        if let Some(usage) = usage {
+            let _ = writeln!(text, "used as: {usage}");
+        }
+    }
+    safe(&text)
+}
+
+fn call(text: &mut String, n: usize, KubeExchange { call, answer }: &KubeExchange) {
+    let _ = writeln!(text, "== call {n}: {call}");
+    if let KubeRequest::Get { kind, .. }
+    | KubeRequest::List { kind, .. }
+    | KubeRequest::Create { kind, .. }
+    | KubeRequest::Apply { kind, .. } = call
+    {
+        let _ = writeln!(text, "kind: {} {}", kind.api_version(), kind.kind);
+    }
+    match call {
+        KubeRequest::List { labels, .. } if !labels.is_empty() => {
+            let _ = writeln!(text, "labels: {labels}");
+        }
+        KubeRequest::Create { object, .. } | KubeRequest::Apply { object, .. } => {
+            let _ = writeln!(text, "object: {object:#}");
+        }
+        _ => {}
+    }
+    let _ = match answer {
+        None => writeln!(text, "answer: none"),
+        Some(KubeAnswer::Error(error)) => writeln!(text, "answer: {error}"),
+        Some(KubeAnswer::Object(object)) => writeln!(text, "answer: {object:#}"),
+        Some(KubeAnswer::Objects(objects)) => writeln!(text, "answer: {} objects", objects.len()),
+        Some(KubeAnswer::Kinds(kinds)) => {
+            let versions: Vec<_> = kinds.iter().map(|kind| kind.api_version()).collect();
+            writeln!(text, "answer: served as {}", versions.join(", "))
+        }
+    };
+}
+
+fn captures(about: &[usize]) -> String {
+    match about {
+        [] => "no capture".to_owned(),
+        [one] => format!("capture {one}"),
+        many => format!("captures {}", many.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// Nothing that a terminal would act on: a recording is a file like any other.
+fn safe(text: &str) -> String {
+    let kept = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    text.chars().fold(String::with_capacity(text.len()), |mut safe, c| {
+        if kept(c) {
+            safe.push(c);
+        } else {
+            safe.extend(c.escape_default());
+        }
+        safe
+    })
+}
