@@ -133,6 +133,26 @@ pub fn components(packages: &[&str]) -> Result<Vec<PathBuf>, ArtifactError> {
 
 /// The call of cargo that [`components`] makes, for those who want to see what it says.
 pub fn components_build(packages: &[&str]) -> Result<Command, Missing> {
+    let mut cargo = component_build()?;
+    cargo.current_dir(workspace()).args(["--locked", "--profile", WASM_PROFILE]);
+    cargo.arg("--target-dir").arg(components_target_dir());
+    for package in packages {
+        cargo.args(["--package", package]);
+    }
+    Ok(cargo)
+}
+
+/// A call of cargo, `cargo build`, that makes components of libraries: its toolchain, its target and its linker. Which
+/// libraries, with which profile, and where to, is the caller's to add.
+///
+/// ```no_run
+/// // A project of somebody else's, as its own manifest has it:
+/// let mut cargo = gadgetd_artifacts::component_build()?;
+/// cargo.current_dir("/home/me/count").arg("--release");
+/// assert!(cargo.status().is_ok_and(|status| status.success()));
+/// # Ok::<(), gadgetd_artifacts::toolchain::Missing>(())
+/// ```
+pub fn component_build() -> Result<Command, Missing> {
     let toolchain = toolchain::wasm()?;
     let mut flags: Vec<OsString> = vec![format!("-Clinker={}", toolchain.linker.display()).into()];
     if let Some(wasm_ld) = toolchain::wasm_ld(&toolchain.linker) {
@@ -141,11 +161,7 @@ pub fn components_build(packages: &[&str]) -> Result<Command, Missing> {
     flags.extend(remaps(&toolchain));
 
     let mut cargo = cargo(&toolchain, &flags);
-    cargo.current_dir(workspace()).args(["build", "--locked", "--lib", "--profile", WASM_PROFILE]);
-    cargo.args(["--target", WASM_TARGET]).arg("--target-dir").arg(components_target_dir());
-    for package in packages {
-        cargo.args(["--package", package]);
-    }
+    cargo.args(["build", "--lib", "--target", WASM_TARGET]);
     if toolchain.build_std {
         cargo.arg("-Zbuild-std=std,panic_abort");
     }

@@ -109,7 +109,8 @@ fn wasm_compiler() -> Option<(Compiler, bool)> {
     wasm_candidates().find_map(|compiler| compiler.for_target(WASM_TARGET))
 }
 
-fn wasm_linker() -> Option<PathBuf> {
+/// The linker of components, wherever on this machine it is.
+pub fn wasm_linker() -> Option<PathBuf> {
     let mut shipped = wasm_candidates().map(|compiler| compiler.tools().join("wasm-component-ld"));
     shipped
         .find(|linker| linker.is_file() && wasm_ld(linker).is_some())
@@ -121,7 +122,7 @@ fn wasm_candidates() -> impl Iterator<Item = Compiler> {
 }
 
 /// The `wasm-ld` that rustup ships beside its `wasm-component-ld`, which would otherwise look on `PATH`.
-pub(crate) fn wasm_ld(component_ld: &Path) -> Option<PathBuf> {
+pub fn wasm_ld(component_ld: &Path) -> Option<PathBuf> {
     Some(component_ld.parent()?.join("gcc-ld/wasm-ld")).filter(|path| path.is_file())
 }
 

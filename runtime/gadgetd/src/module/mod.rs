@@ -1,7 +1,9 @@
 //! `gadgetd module`: what the author of a module does with it. One file for each subcommand.
 
 mod bench;
+mod build;
 mod inspect;
+mod new;
 mod replayed;
 mod test;
 
@@ -23,6 +25,10 @@ pub(crate) struct ModuleArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModuleCommand {
+    /// Make a project to begin with: a gadget or a formatter that works, in the language of your choice.
+    New(new::NewArgs),
+    /// Build a project into a component, with the tools of its language; says which are missing.
+    Build(build::BuildArgs),
     /// Show what a module is: its world and version, what it imports, its parameters, and what it asks for.
     Inspect(inspect::InspectArgs),
     /// Run a module on recordings, and compare what comes out with what they say. Needs no rights, and no network.
@@ -46,6 +52,8 @@ pub(crate) fn main(args: &ModuleArgs) -> ExitCode {
 
 async fn run(args: &ModuleArgs) -> Result<ExitCode> {
     match &args.command {
+        ModuleCommand::New(args) => new::run(args),
+        ModuleCommand::Build(args) => build::run(args),
         ModuleCommand::Inspect(args) => inspect::run(args).await,
         ModuleCommand::Test(args) => test::run(args).await,
         ModuleCommand::Bench(args) => bench::run(args).await,
