@@ -143,6 +143,8 @@ pub(crate) enum Command {
     },
     /// List recordings.
     List(ListArgs),
+    /// List the gadgets and formatters that are installed: where each comes from, who signed it, and what it may do.
+    Gadgets(GadgetsArgs),
     /// Show what has come of a recording so far.
     Show(ShowArgs),
     /// End a recording and print its result. The recording stays, for `show`, until it is deleted.
@@ -292,6 +294,13 @@ pub(crate) struct ListArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct GadgetsArgs {
+    /// How the list is printed.
+    #[arg(short, long, value_name = "FORMAT", value_enum)]
+    pub output: Option<Format>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
     /// The id of the recording, or the name of a Trace, with or without its namespace.
     #[arg(value_name = "ID")]
@@ -304,6 +313,10 @@ pub(crate) struct ShowArgs {
     /// Make documents of what was recorded so far; the recording goes on.
     #[arg(short, long)]
     pub generate: bool,
+
+    /// Print the calls to the cluster that the gadget made, or was denied, instead of the documents.
+    #[arg(long, conflicts_with_all = ["output", "follow"])]
+    pub audit: bool,
 
     /// Print the Trace object instead of the documents.
     #[arg(short, long, value_name = "FORMAT", value_enum)]
@@ -452,6 +465,7 @@ mod tests {
             ),
             ("kubectl-gadget seccomp-advisor stop", ErrorKind::MissingRequiredArgument),
             ("kubectl-gadget show x -f -o json", ErrorKind::ArgumentConflict),
+            ("kubectl-gadget show x --audit -o json", ErrorKind::ArgumentConflict),
             ("kubectl-gadget show", ErrorKind::MissingRequiredArgument),
             ("kubectl-gadget delete", ErrorKind::MissingRequiredArgument),
             ("kubectl-gadget list -o xml", ErrorKind::InvalidValue),

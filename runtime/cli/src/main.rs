@@ -55,6 +55,7 @@ async fn go(cli: &Cli) -> Result<ExitCode> {
             commands::list::main(cluster, args, Some(target::SECCOMP)).await
         }
         Command::List(args) => commands::list::main(cluster, args, None).await,
+        Command::Gadgets(args) => commands::gadgets::main(cluster, args).await,
         Command::Show(args) => commands::show::main(cluster, args).await,
         Command::Stop(args) => commands::stop::main(cluster, args).await,
         Command::Delete(args) => commands::delete::main(cluster, args).await,

@@ -2,7 +2,8 @@
 
 use anyhow::{Context as _, Result};
 use comfy_table::{ContentArrangement, Table, TableStyle};
-use gadgetd_kube::Trace;
+use gadgetd_core::kube::{Grant, Names};
+use gadgetd_kube::{BUILT_IN, Call, Gadget, Output, Trace, default_grants};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde::Serialize;
@@ -63,8 +64,8 @@ fn name(trace: &Trace) -> String {
     format!("trace.gadget.kinvolk.io/{}\n", trace.name_any())
 }
 
-fn list(traces: &[Trace]) -> serde_json::Value {
-    json!({ "apiVersion": "v1", "kind": "List", "metadata": {}, "items": traces })
+fn list(items: &[impl Serialize]) -> serde_json::Value {
+    json!({ "apiVersion": "v1", "kind": "List", "metadata": {}, "items": items })
 }
 
 fn rows(traces: &[Trace], wide: bool, now: Timestamp) -> String {
@@ -113,6 +114,113 @@ fn row(trace: &Trace, wide: bool, now: Timestamp) -> Vec<String> {
         row.extend([output, qualified, message.replace('\n', " ")]);
     }
     row
+}
+
+/// The calls to the cluster that were made for documents.
+pub(crate) fn calls(outputs: &[Output]) -> String {
+    let header = ["POD", "CONTAINER", "CALL", "DECISION", "MS", "RESULT", "ARGUMENTS"];
+    let row = |output: &Output, call: &Call| {
+        vec![
+            format!("{}/{}", output.namespace, output.pod),
+            if output.container.is_empty() { "*".to_owned() } else { output.container.clone() },
+            call.call.clone(),
+            if call.allowed { "allowed" } else { "denied" }.to_owned(),
+            call.milliseconds.to_string(),
+            call.result.replace('\n', " "),
+            call.arguments.chars().take(ARGUMENTS).collect(),
+        ]
+    };
+    let rows = outputs.iter().flat_map(|output| output.calls.iter().map(|call| row(output, call)));
+    table(&header, rows.collect())
+}
+
+/// How much of a digest a table shows: `sha256:` and 12 digits.
+const ARGUMENTS: usize = 19;
+
+/// Gadgets in a format; `None`: the usual table.
+pub(crate) fn gadgets(gadgets: &[Gadget], format: Option<Format>) -> Result<String> {
+    match format {
+        Some(Format::Json) => json(&list(gadgets)),
+        Some(Format::Yaml) => yaml(&list(gadgets)),
+        Some(Format::Name) => {
+            Ok(gadgets.iter().map(|g| format!("gadget.gadget.kinvolk.io/{}\n", g.name_any())).collect())
+        }
+        Some(Format::Wide) => Ok(gadget_rows(gadgets, true)),
+        None => Ok(gadget_rows(gadgets, false)),
+    }
+}
+
+fn gadget_rows(gadgets: &[Gadget], wide: bool) -> String {
+    let mut header = vec!["NAME", "ROLE", "VERSION", "SOURCE", "DIGEST", "VERIFIED BY", "READY", "MAY"];
+    if wide {
+        header.extend(["ASKS", "SUMMARY", "MESSAGE"]);
+    }
+    // What is built in needs no object, but where one has its name, that is what counts.
+    let shipped = BUILT_IN.iter().filter(|name| gadgets.iter().all(|g| g.name_any() != **name));
+    let shipped = shipped.map(|name| {
+        let may = granted(&default_grants(name));
+        let words = [name, "gadget", env!("CARGO_PKG_VERSION"), "built-in", "-", "built-in", "-"];
+        let mut row: Vec<String> = words.into_iter().map(str::to_owned).chain([may]).collect();
+        if wide {
+            row.extend(["-", "-", "as shipped with this release"].map(str::to_owned));
+        }
+        row
+    });
+    table(&header, shipped.chain(gadgets.iter().map(|gadget| gadget_row(gadget, wide))).collect())
+}
+
+fn gadget_row(gadget: &Gadget, wide: bool) -> Vec<String> {
+    let or_none = |text: Option<String>| text.filter(|t| !t.is_empty()).unwrap_or_else(|| "-".to_owned());
+    let status = gadget.status.clone().unwrap_or_default();
+    let source = &gadget.spec.source;
+    let ready = status.conditions.iter().find(|c| c.type_ == "Ready");
+    let mut row = vec![
+        gadget.name_any(),
+        or_none(status.role),
+        or_none(status.version),
+        or_none(source.image.clone().or(source.built_in.as_ref().map(|name| format!("built-in {name}")))),
+        or_none(status.digest.map(|digest| digest.chars().take(ARGUMENTS).collect())),
+        or_none(status.verified_by),
+        ready.map_or_else(|| "Unknown".to_owned(), |c| c.status.clone()),
+        granted(&gadget.spec.grants()),
+    ];
+    if wide {
+        let asks = status.asks.iter().map(|ask| {
+            let verbs: Vec<_> = ask.verbs.iter().map(ToString::to_string).collect();
+            format!("{} {}", verbs.join(",").to_lowercase(), qualified(&ask.resource, &ask.group))
+        });
+        let message = ready.map(|c| c.message.replace('\n', " "));
+        row.extend([
+            or_none(Some(asks.collect::<Vec<_>>().join("; "))),
+            or_none(status.summary),
+            or_none(message),
+        ]);
+    }
+    row
+}
+
+/// What is granted, for people: `create,get seccompprofiles.g in shop,bank`.
+fn granted(grants: &[Grant]) -> String {
+    let names = |names: &Names| match names {
+        Names::Any => "*".to_owned(),
+        Names::These(names) => names.join(","),
+    };
+    let one = |grant: &Grant| {
+        let verbs: Vec<_> = grant.verbs.iter().map(ToString::to_string).collect();
+        let (kind, names) = (qualified(&grant.plural, &grant.group), names(&grant.names));
+        let named = if names == "*" { String::new() } else { format!(" {names}") };
+        let namespaces = match &grant.namespaces {
+            Names::Any => String::new(),
+            Names::These(these) => format!(" in {}", these.join(",")),
+        };
+        format!("{} {kind}{named}{namespaces}", verbs.join(","))
+    };
+    let all: Vec<_> = grants.iter().map(one).collect();
+    if all.is_empty() { "-".to_owned() } else { all.join("; ") }
+}
+
+fn qualified(plural: &str, group: &str) -> String {
+    if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") }
 }
 
 /// What to call a recording: its id, or the name of its Trace where it has none.
@@ -188,6 +296,62 @@ shop/seccomp-abc   *           a=b      *           *      seccomp   -         0
         let object: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
         assert_eq!(object["spec"]["filter"]["podname"], "cart-0");
         assert_eq!(trace(&sample(), Format::Name, now()).unwrap(), "trace.gadget.kinvolk.io/seccomp-abc\n");
+    }
+
+    #[test]
+    fn gadgets_with_what_they_may_do() {
+        let spec = json!({
+            "source": { "image": "registry.example/note@sha256:ab" },
+            "grants": [{ "resource": "configmaps", "verbs": ["Apply", "Get"], "namespaces": ["shop"], "names": ["*"] }],
+        });
+        let mut note = Gadget::new("note", serde_json::from_value(spec).unwrap());
+        let status = json!({
+            "role": "gadget", "version": "0.2.0", "digest": format!("sha256:{}", "0123456789".repeat(6)),
+            "verifiedBy": "1f2e", "summary": "Notes.",
+            "asks": [{ "resource": "configmaps", "verbs": ["Apply"] }],
+            "conditions": [{
+                "type": "Ready", "status": "False", "reason": "NotInstalled", "message": "no key",
+                "lastTransitionTime": "2026-11-25T11:57:00Z",
+            }],
+        });
+        note.status = Some(serde_json::from_value(status).unwrap());
+        let text = gadgets(&[note.clone()], None).unwrap();
+        let line = text.lines().last().unwrap().split("   ").map(str::trim).filter(|w| !w.is_empty());
+        let want = [
+            "note",
+            "gadget",
+            "0.2.0",
+            "registry.example/note@sha256:ab",
+            "sha256:012345678901",
+            "1f2e",
+            "False",
+            "apply,get configmaps in shop",
+        ];
+        assert_eq!(line.collect::<Vec<_>>(), want);
+        assert!(text.contains("create seccompprofiles.security-profiles-operator.x-k8s.io"), "{text}");
+        let wide = gadgets(&[note], Some(Format::Wide)).unwrap();
+        assert!(wide.lines().last().unwrap().ends_with("apply configmaps   Notes.   no key"), "{wide}");
+        // One of its name takes the place of what is built in.
+        let text = gadgets(&[Gadget::new("seccomp", Default::default())], None).unwrap();
+        assert_eq!(text.matches("seccomp ").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn calls_with_what_came_of_them() {
+        let call = Call {
+            call: "apply configmaps shop/cart".into(),
+            arguments: format!("sha256:{}", "a".repeat(64)),
+            allowed: false,
+            milliseconds: 0,
+            result: "denied: no".into(),
+        };
+        let output =
+            Output { namespace: "shop".into(), pod: "cart-0".into(), calls: vec![call], ..Output::default() };
+        let want = "\
+POD           CONTAINER   CALL                         DECISION   MS   RESULT       ARGUMENTS
+shop/cart-0   *           apply configmaps shop/cart   denied     0    denied: no   sha256:aaaaaaaaaaaa
+";
+        assert_eq!(calls(&[output]), want);
     }
 
     #[test]

@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use gadgetd_core::kube::{Grant, Names, Verb};
+use gadgetd_core::{
+    kube::{Grant, Names, Verb},
+    spo,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -18,6 +21,23 @@ use crate::{
 /// How many calls a run may make where the object does not say: enough to find out what is served, and to try every name
 /// that is tried.
 pub const CALLS: u32 = 64;
+
+/// The gadgets that are a part of gadgetd.
+pub const BUILT_IN: [&str; 2] = ["seccomp", "seccomp-diff"];
+
+/// What is granted to a gadget that is built in, where no object says anything else.
+pub fn default_grants(gadget: &str) -> Vec<Grant> {
+    match gadget {
+        "seccomp" => vec![Grant {
+            group: spo::GROUP.into(),
+            plural: spo::PLURAL.into(),
+            verbs: vec![Verb::Create],
+            namespaces: Names::Any,
+            names: Names::Any,
+        }],
+        _ => Vec::new(),
+    }
+}
 
 /// In a list of namespaces or names: all of them.
 const ALL: &str = "*";

@@ -32,8 +32,8 @@ pub mod summary;
 mod trace;
 
 pub use gadget::{
-    CALLS, Gadget, GadgetAsk, GadgetError, GadgetGrant, GadgetLimits, GadgetNode, GadgetParameter,
-    GadgetSource, GadgetSpec, GadgetStatus, GrantVerb, Source,
+    BUILT_IN, CALLS, Gadget, GadgetAsk, GadgetError, GadgetGrant, GadgetLimits, GadgetNode, GadgetParameter,
+    GadgetSource, GadgetSpec, GadgetStatus, GrantVerb, Source, default_grants,
 };
 pub use trace::{
     ACCEPTED, Call, NodeStatus, OPERATION, OPERATION_PARAMETER, Output, OutputMode, Progress, RunMode, State,

@@ -7,13 +7,14 @@ use std::{
     time::Duration,
 };
 
-use gadgetd_core::kube::{Grant, Granted, Granting, Names, Verb};
+use gadgetd_core::kube::{Granted, Granting};
 use gadgetd_host::{
     AnyModule, Capability, Formatter, Gadget, Host, Limits, ModuleError, ModuleRef, Role, Spec, built_in,
 };
 use gadgetd_kube::{
     CALLS, GadgetAsk, GadgetParameter, GadgetSpec, GrantVerb, OutputMode, Source,
     controller::{InstallError, Installed},
+    default_grants,
     machine::{self, Usable},
 };
 use tokio::{sync::watch, time::timeout};
@@ -221,22 +222,7 @@ impl Modules {
     /// What a gadget is granted now: by its object, or where there is none, by default.
     fn granted(&self, name: &str) -> Arc<Granted> {
         let granted = self.objects(|objects| objects.get(name).map(|object| object.granted.clone()));
-        granted.unwrap_or_else(|| Arc::new(Granted { grants: by_default(name), calls: CALLS }))
-    }
-}
-
-/// What is granted to a built-in gadget where the cluster says nothing else.
-fn by_default(gadget: &str) -> Vec<Grant> {
-    let grant = |group: &str, plural: &str, verbs: &[Verb]| Grant {
-        group: group.into(),
-        plural: plural.into(),
-        verbs: verbs.to_vec(),
-        namespaces: Names::Any,
-        names: Names::Any,
-    };
-    match gadget {
-        "seccomp" => vec![grant(gadgetd_core::spo::GROUP, gadgetd_core::spo::PLURAL, &[Verb::Create])],
-        _ => Vec::new(),
+        granted.unwrap_or_else(|| Arc::new(Granted { grants: default_grants(name), calls: CALLS }))
     }
 }
 
@@ -293,5 +279,15 @@ fn installed(module: &AnyModule) -> Installed {
         verified_by: "built-in".to_owned(),
         parameters: about.params.iter().map(parameter).collect(),
         asks: about.capabilities.iter().map(ask).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_command_line_lists_is_what_is_built_in() {
+        assert_eq!(built_in(Role::Gadget).collect::<Vec<_>>(), gadgetd_kube::BUILT_IN);
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod advisor;
 pub(crate) mod completion;
 pub(crate) mod delete;
 pub(crate) mod deploy;
+pub(crate) mod gadgets;
 pub(crate) mod list;
 pub(crate) mod run;
 pub(crate) mod show;

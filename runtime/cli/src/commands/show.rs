@@ -33,6 +33,9 @@ pub(crate) async fn main(cluster: &ClusterArgs, args: &ShowArgs) -> Result<ExitC
         let settled = operate("generate", &recording, trace, cluster.wait).await?;
         (trace, missing) = (settled.trace, settled.missing);
     }
+    if args.audit {
+        return audit(&trace);
+    }
     if let Some(format) = args.output {
         output::to_stdout(&table::trace(&trace, format, Timestamp::now())?)?;
         return Ok(ExitCode::SUCCESS);
@@ -46,6 +49,21 @@ pub(crate) async fn main(cluster: &ClusterArgs, args: &ShowArgs) -> Result<ExitC
         return Ok(ExitCode::SUCCESS);
     }
     deliver(&results, &missing, None)
+}
+
+/// Prints the calls to the cluster that were made for each document.
+fn audit(trace: &Trace) -> Result<ExitCode> {
+    let outputs = outputs(trace);
+    if outputs.iter().all(|o| o.calls.is_empty()) {
+        note("the gadget made no call to the cluster");
+        return Ok(ExitCode::SUCCESS);
+    }
+    output::to_stdout(&table::calls(&outputs))?;
+    let more: u64 = outputs.iter().map(|o| o.more_calls).sum();
+    if more > 0 {
+        note(format_args!("{more} more are in the logs of the nodes, at target gadgetd::audit"));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Says how it goes.
