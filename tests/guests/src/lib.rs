@@ -27,6 +27,16 @@ pub fn caller(asks: &str) -> Vec<u8> {
     overwritten(include_bytes!(env!("CALLER_GADGET")), caller_gadget::PREFIX, asks)
 }
 
+/// An example, by its package.
+pub fn example(package: &str) -> Vec<u8> {
+    let component: &[u8] = match package {
+        "example-count" => include_bytes!(env!("EXAMPLE_COUNT")),
+        "example-workload-configmap" => include_bytes!(env!("EXAMPLE_WORKLOAD_CONFIGMAP")),
+        other => panic!("there is no example {other}"),
+    };
+    component.to_owned()
+}
+
 fn written(component: &[u8], prefix: &[u8], does: Option<impl Debug>) -> Vec<u8> {
     match does {
         Some(does) => overwritten(component, prefix, &format!("{does:?}")),
