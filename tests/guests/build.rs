@@ -2,13 +2,14 @@
 
 fn main() {
     gadgetd_artifacts::rerun_if_changed(gadgetd_artifacts::Sources::Components);
-    for path in ["choice.rs", "caller", "gadget", "formatter"] {
+    for path in ["choice.rs", "caller", "gadget", "formatter", "previous"] {
         println!("cargo::rerun-if-changed={path}");
     }
     let packages = [
         "hostile-gadget",
         "hostile-formatter",
         "caller-gadget",
+        "previous-gadget",
         "example-count",
         "example-workload-configmap",
     ];
