@@ -41,6 +41,12 @@ pub(crate) fn endlessly(mut act: impl FnMut()) -> ! {
     }
 }
 
+/// Allocates until it is refused.
+pub(crate) fn allocate() -> ! {
+    let mut hoard = Vec::new();
+    endlessly(|| hoard.push(vec![1_u8; 1 << 20]))
+}
+
 /// Calls itself until something gives.
 #[allow(unconditional_recursion)] // On purpose.
 pub(crate) fn recurse(depth: u64) -> u64 {

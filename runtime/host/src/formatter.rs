@@ -249,6 +249,8 @@ fn check_profile(profile: &oci::Profile, policy: &Policy) -> Result<(), String> 
     if profile.policy == *policy {
         return Ok(());
     }
+    // What stands twice means the same, and yet not every reader takes it.
+    profile.policy.validate().map_err(|error| format!("the profile is not sound: {error}"))?;
     let (mut wanted, mut written) = (policy.canonical(), profile.policy.canonical());
     for default in [&mut wanted.0, &mut written.0] {
         // What it is where nothing is said, and where there is no field to say it.
@@ -321,6 +323,7 @@ mod tests {
                 profile("ERRNO", "X86_64", both, r#""flags": ["SECCOMP_FILTER_FLAG_SPEC_ALLOW"],"#),
                 "the profile sets flags",
             ),
+            (profile("ERRNO", "X86_64", r#""write", "read", "read""#, ""), "system call read stands twice"),
             ("{".into(), "the document is no seccomp profile"),
         ];
         for (document, want) in rows {

@@ -388,7 +388,9 @@ pub enum ModuleError {
         is: Role,
     },
     /// It is written against another version of the contract.
-    #[error("{module} needs {found}; this gadgetd has {PACKAGE}@{CONTRACT}: rebuild it with a matching SDK")]
+    #[error(
+        "{module} needs {found}; this gadgetd has {PACKAGE}@{CONTRACT}: rebuild it with a matching SDK, or update gadgetd"
+    )]
     Version {
         /// The module.
         module: Arc<str>,
@@ -579,7 +581,7 @@ fn check_world(component: &Component, role: Role, label: &Arc<str>) -> Result<()
 
     for name in exports.iter().chain(&imports) {
         if let Some((_, version)) = ours(name)
-            && !version.is_some_and(compatible)
+            && !version.is_some_and(|version| compatible(&CONTRACT, version))
         {
             return Err(ModuleError::Version { module: module(), found: printable((*name).to_owned()) });
         }
@@ -604,9 +606,11 @@ fn ours(name: &str) -> Option<(&str, Option<&str>)> {
     Some(rest.split_once('@').map_or((rest, None), |(interface, version)| (interface, Some(version))))
 }
 
-fn compatible(version: &str) -> bool {
-    let same = |v: &Version| (v.major, if v.major == 0 { v.minor } else { 0 });
-    Version::parse(version).is_ok_and(|v| same(&v) == same(&CONTRACT) && v.pre.is_empty())
+/// Whether a host of the contract `ours` has what a component of this version needs: within a major version (before 1.0: a
+/// minor one) the contract only grows, so an older component lacks nothing, and a newer one may.
+fn compatible(ours: &Version, version: &str) -> bool {
+    let series = |v: &Version| (v.major, if v.major == 0 { v.minor } else { 0 });
+    Version::parse(version).is_ok_and(|v| series(&v) == series(ours) && v.pre.is_empty() && v <= *ours)
 }
 
 fn check_description(role: Role, described: WitDescription) -> Result<Description, String> {
@@ -731,5 +735,31 @@ fn check_text(text: &str) -> Result<(), String> {
         Err("holds control characters".to_owned())
     } else {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_newer_and_of_the_same_series_is_compatible() {
+        let rows = [
+            ("0.1.0", "0.1.0", true),
+            ("0.1.3", "0.1.0", true),
+            ("0.1.3", "0.1.3", true),
+            ("0.1.3", "0.1.4", false),
+            ("0.1.3", "0.1.2-rc.1", false),
+            ("0.2.0", "0.1.0", false),
+            ("0.1.0", "0.2.0", false),
+            ("1.4.0", "1.0.0", true),
+            ("1.4.0", "1.3.9", true),
+            ("1.4.0", "1.5.0", false),
+            ("2.0.0", "1.4.0", false),
+            ("0.1.0", "new", false),
+        ];
+        for (ours, theirs, want) in rows {
+            assert_eq!(compatible(&Version::parse(ours).unwrap(), theirs), want, "{theirs} on {ours}");
+        }
     }
 }

@@ -27,6 +27,33 @@ pub fn caller(asks: &str) -> Vec<u8> {
     overwritten(include_bytes!(env!("CALLER_GADGET")), caller_gadget::PREFIX, asks)
 }
 
+/// The gadget that is written against the contract as it was.
+pub fn previous() -> Vec<u8> {
+    include_bytes!(env!("PREVIOUS_GADGET")).to_vec()
+}
+
+/// A component that says to need another version of the contract, of five bytes as `0.1.0` is.
+pub fn of_version(component: &[u8], version: &str) -> Vec<u8> {
+    const NEEDS: &[u8] = b"@0.1.0";
+    assert_eq!(version.len() + 1, NEEDS.len(), "lengths are written before it");
+    let mut component = component.to_owned();
+    let places = component.windows(NEEDS.len()).enumerate().filter(|(_, text)| *text == NEEDS);
+    for at in places.map(|(at, _)| at + 1).collect::<Vec<_>>() {
+        component[at..at + version.len()].copy_from_slice(version.as_bytes());
+    }
+    component
+}
+
+/// An example, by its package.
+pub fn example(package: &str) -> Vec<u8> {
+    let component: &[u8] = match package {
+        "example-count" => include_bytes!(env!("EXAMPLE_COUNT")),
+        "example-workload-configmap" => include_bytes!(env!("EXAMPLE_WORKLOAD_CONFIGMAP")),
+        other => panic!("there is no example {other}"),
+    };
+    component.to_owned()
+}
+
 fn written(component: &[u8], prefix: &[u8], does: Option<impl Debug>) -> Vec<u8> {
     match does {
         Some(does) => overwritten(component, prefix, &format!("{does:?}")),

@@ -82,7 +82,7 @@ async fn gadgets_and_formatters_are_not_taken_for_each_other() {
 
 #[tokio::test]
 async fn another_version_of_the_contract_is_named() {
-    for version in ["1.0.0", "0.2.0", "0.1.0-rc.1"] {
+    for version in ["1.0.0", "0.2.0", "0.1.1", "0.1.0-rc.1"] {
         let error = error(&component(version, "", "")).await;
         assert!(matches!(error, ModuleError::Version { .. }), "{error}");
         let needs =
@@ -120,6 +120,12 @@ async fn a_component_that_asks_for_too_much_or_traps_at_once_is_refused() {
         ("(func $start (loop br 0)) (start $start)", "ran for more than 300ms"),
         ("(memory 2000)", "exceeds the limit of 0x4000000 bytes"),
         ("(table 100000 funcref)", "20000"),
+        (
+            "(table $t 1 funcref)
+             (func $start (loop (br_if 0 (i32.ne (table.grow $t (ref.null func) (i32.const 1000)) (i32.const -1)))) unreachable)
+             (start $start)",
+            "needs a table of more than the 20000 elements it may have",
+        ),
     ];
     for (module, says) in rows {
         let error = error(&with_core(module)).await;

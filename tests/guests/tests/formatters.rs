@@ -57,6 +57,17 @@ tests! {
     widens: Widens => "the profile does not say what the policy says: it has the rule to allow ptrace";
     narrows: Narrows => "the profile does not say what the policy says: it lacks the rule to allow";
     changes_default: ChangesDefault => "its default is to allow, instead of to refuse";
+    drops_architecture: DropsArchitecture => "its architectures are {X86_64, X86}, instead of {X86_64, X86, X32}";
+    adds_architecture: AddsArchitecture => "its architectures are {X86_64, Arm}, instead of";
+    changes_errno: ChangesErrno => "its default is to refuse with errno 38, instead of to refuse";
+    adds_condition: AddsCondition => "the profile does not say what the policy says: it has the rule to allow";
+    inverts: Inverts => "the profile does not say what the policy says: it has the rule to kill the thread";
+    duplicates_name: DuplicatesName => "stands twice";
+    byte_order_mark: ByteOrderMark => "the document is no seccomp profile";
+    nested: Nested => "the document is no seccomp profile";
+    writes_two: WritesTwo => "the document is no seccomp profile: .: trailing characters";
+    duplicate_field: DuplicateField => "duplicate field `defaultAction`";
+    huge_error: HugeError => "(cut: it has 900000 bytes)";
     sets_flags: SetsFlags => "the profile sets flags, which the policy does not";
     invalid_json: InvalidJson => "the document is no seccomp profile";
     unknown_field: UnknownField => "allowAll: unknown field";

@@ -83,6 +83,20 @@ tests! {
     nothing_to_choose: NothingToChoose => NotLoaded(text) => says(text, "has nothing to choose from");
     describe_calls_cluster: DescribeCallsCluster => NotLoaded(text) =>
         says(text, "broke the contract: `describe` must not call `kube.discover`");
+    describe_judges: DescribeJudges => NotLoaded(text) =>
+        says(text, "broke the contract: `describe` must not call `output.judge`");
+    describe_formats: DescribeFormats => NotLoaded(text) =>
+        says(text, "broke the contract: `describe` must not call `formatter.format`");
+    describe_floods_log: DescribeFloodsLog => NotLoaded(text) => says(text, "ran for more than 300ms");
+    describe_allocates: DescribeAllocates => NotLoaded(text) =>
+        says(text, "needs more memory than the 64 MiB it may have");
+    escape_in_param_name: EscapeInParamName => NotLoaded(text) =>
+        says(text, r#"the name of a parameter is not of lower-case words joined by `-`: "a\u{1b}[2J""#);
+    escape_in_help: EscapeInHelp => NotLoaded(text) =>
+        says(text, "parameter text has a help text that holds control characters");
+    escape_in_choice: EscapeInChoice => NotLoaded(text) =>
+        says(text, "parameter word has a choice that holds control characters");
+    duplicate_choice: DuplicateChoice => NotLoaded(text) => says(text, "parameter word has the choice a twice");
     asks_for_subresource: AsksForSubresource => NotLoaded(text) =>
         says(text, r#"it asks for "pods/exec" of group "", which no kind of object is called"#);
     asks_for_nothing: AsksForNothing => NotLoaded(text) =>
@@ -103,12 +117,23 @@ tests! {
         says(text, r#"made something that the host refuses: rule 0 has "rm -rf /""#);
     duplicate_name: DuplicateName => Failed(text, _) => says(text, "system call read stands twice");
     empty_policy: EmptyPolicy => Failed(text, _) => says(text, "the policy has no rules");
+    empty_name: EmptyName => Failed(text, _) =>
+        says(text, r#"rule 0 has "", which cannot be the name of a system call"#);
+    rule_without_names: RuleWithoutNames => Failed(text, _) => says(text, "rule 0 names no system call");
+    no_architecture: NoArchitecture => Failed(text, _) => says(text, "the policy names no architecture");
+    duplicate_architecture: DuplicateArchitecture => Failed(text, _) =>
+        says(text, "architecture X86_64 stands twice in the policy");
+    bad_argument: BadArgument => Failed(text, _) => says(text, "rule 0 has a condition on argument 6");
+    bad_errno: BadErrno => Failed(text, _) => says(text, "errno 4096 is beyond the kernel's largest");
     huge_policy: HugePolicy => Failed(text, _) => says(text, "passed more than 2 MiB to the host in one call");
     nul_in_document: NulInDocument => Failed(text, _) => says(text, "control character U+0000");
     escape_in_document: EscapeInDocument => Failed(text, _) => says(text, "control character U+001B");
     bad_media_type: BadMediaType => Failed(text, _) => says(text, "media type is not of the form type/subtype");
     bad_profile: BadProfile => Failed(text, _) => says(text, "the document is no seccomp profile");
     unsound_profile: UnsoundProfile => Failed(text, _) => says(text, "system call read stands twice");
+    byte_order_mark: ByteOrderMark => Failed(text, _) => says(text, "the document is no seccomp profile");
+    nested_profile: NestedProfile => Failed(text, _) => says(text, "the document is no seccomp profile");
+    duplicate_field: DuplicateField => Failed(text, _) => says(text, "duplicate field `defaultAction`");
     huge_document: HugeDocument => Failed(text, _) => says(text, "emits more than 1 MiB, the limit of a run");
     absurd_document: AbsurdDocument => Failed(text, _) =>
         says(text, "passed more than 2 MiB to the host in one call");
@@ -136,6 +161,23 @@ tests! {
         }
     };
     endless_format: EndlessFormat => Failed(text, _) => says(text, "ran for more than 300ms");
+    huge_panic: HugePanic => Failed(text, _) => {
+        says(text, "panicked: panicked at");
+        assert!(text.len() < 20_000, "{} bytes", text.len());
+    };
+    huge_error: HugeError => Failed(text, _) => says(text, "(cut: it has 900000 bytes)");
+    grows_for_ever: GrowsForEver => Failed(text, _) => says(text, "ran for more than 300ms");
+    drops_twice: DropsTwice => Failed(text, _) => says(text, "broke the contract: unknown handle index 1");
+    endless_verdicts: EndlessVerdicts => Failed(text, report) => {
+        says(text, "ran for more than 300ms");
+        assert!(report.verdicts.len() <= (1 << 20) / 256);
+    };
+    escape_in_verdict: EscapeInVerdict => Failed(text, report) => {
+        says(text, "the reason of a verdict is not one line of at most 1024 bytes");
+        assert_eq!(report.verdicts, []);
+    };
+    empty_verdict: EmptyVerdict => Failed(text, _) => says(text, "the reason of a verdict is not one line");
+    huge_verdict: HugeVerdict => Failed(text, _) => says(text, "the reason of a verdict is not one line");
     forges_capture: ForgesCapture => Failed(text, _) => says(text, "broke the contract: unknown handle index 999");
     endless_handles: EndlessHandles => Failed(text, _) => says(text, "broke the contract");
     own_error: OwnError => Failed(text, _) => says(text, r"failed: no \u{1b}[2J luck");
@@ -157,6 +199,9 @@ tests! {
         refused(text, report, "the object has 1600076 bytes, more than 1536 KiB");
     object_is_no_json: ObjectIsNoJson => Failed(text, report) =>
         refused(text, report, "the object is no JSON");
+    nested_object: NestedObject => Failed(text, report) => refused(text, report, "the object is no JSON");
+    line_in_selector: LineInSelector => Failed(text, report) =>
+        refused(text, report, "that cannot be a selection of labels");
     object_of_another_kind: ObjectOfAnotherKind => Failed(text, report) =>
         refused(text, report, r#"the object's kind is "Pod", and not "Thing""#);
     object_of_another_version: ObjectOfAnotherVersion => Failed(text, report) =>

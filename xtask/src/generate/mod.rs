@@ -5,6 +5,7 @@ mod crds;
 mod engine;
 mod systemd;
 mod version;
+mod wit;
 mod x32;
 
 use std::{fs, path::Path};
@@ -29,7 +30,9 @@ impl Generated {
 pub(crate) fn run(check: bool) -> Result<()> {
     let mut stale = Vec::new();
     // In this order: the chart is made from what the others write.
-    for files in [x32::files, systemd::files, engine::files, crds::files, version::files, chart::files] {
+    for files in
+        [x32::files, systemd::files, engine::files, wit::files, crds::files, version::files, chart::files]
+    {
         for Generated { path, content } in files()? {
             let full = workspace().join(&path);
             if fs::read_to_string(&full).is_ok_and(|there| there == content) {

@@ -1,10 +1,11 @@
 //! A gadget that misbehaves in whatever way a test chooses. Left alone, it is a good one.
 
+#[cfg(target_arch = "wasm32")]
 use std::hint::black_box;
 
 use gadget_sdk::{
-    Action, Architecture, Capture, Description, Document, Error, Gadget, MadeObject, Module, ObjectHead,
-    Policy, Rule, Run, Spec,
+    Action, Architecture, Argument, Capture, Comparison, Description, Document, Error, Gadget, MadeObject,
+    Module, ObjectHead, Policy, Rule, Run, Spec, Verdict,
     bindings::imports,
     kube::{self, Kind},
     log,
@@ -14,7 +15,7 @@ use gadget_sdk::{
 #[path = "../../choice.rs"]
 pub mod choice;
 
-use choice::{endlessly, recurse};
+use choice::{allocate, endlessly, recurse};
 
 gadget_sdk::export_gadget!(Hostile);
 
@@ -47,6 +48,22 @@ choice::misbehaviours! {
     NothingToChoose,
     /// Calls the cluster when it is to describe itself.
     DescribeCallsCluster,
+    /// Judges when it is to describe itself.
+    DescribeJudges,
+    /// Has a policy formatted when it is to describe itself.
+    DescribeFormats,
+    /// Logs for ever when it is to describe itself.
+    DescribeFloodsLog,
+    /// Allocates until it is refused when it is to describe itself.
+    DescribeAllocates,
+    /// Gives a parameter a name that would act on a terminal.
+    EscapeInParamName,
+    /// Gives a parameter a help text that would act on a terminal.
+    EscapeInHelp,
+    /// Offers a word that would act on a terminal.
+    EscapeInChoice,
+    /// Offers the same word twice.
+    DuplicateChoice,
     /// Asks for a subresource.
     AsksForSubresource,
     /// Asks for a kind, and not what to do with it.
@@ -72,6 +89,18 @@ choice::misbehaviours! {
     DuplicateName,
     /// Makes a policy that allows nothing.
     EmptyPolicy,
+    /// Allows a call without a name.
+    EmptyName,
+    /// Makes a rule about no call.
+    RuleWithoutNames,
+    /// Makes a policy for no machine.
+    NoArchitecture,
+    /// Names an architecture twice.
+    DuplicateArchitecture,
+    /// Has a condition on an argument that no call has.
+    BadArgument,
+    /// Refuses with an errno that the kernel would not return.
+    BadErrno,
     /// Passes 20 MiB of names.
     HugePolicy,
     /// Emits a document with a NUL in it.
@@ -84,6 +113,12 @@ choice::misbehaviours! {
     BadProfile,
     /// Emits a profile that allows a call twice.
     UnsoundProfile,
+    /// Emits a profile behind a byte order mark.
+    ByteOrderMark,
+    /// Emits a profile that is nested deeper than any reader can go.
+    NestedProfile,
+    /// Emits a profile that says what happens to other calls twice.
+    DuplicateField,
     /// Emits a document that is larger than the limit of a run.
     HugeDocument,
     /// Emits a document that is larger than anything it may pass to the host.
@@ -98,8 +133,24 @@ choice::misbehaviours! {
     HugeLogLine,
     /// Has the formatter format for ever.
     EndlessFormat,
+    /// Panics with a message of a megabyte that would act on a terminal.
+    HugePanic,
+    /// Ends with an error of a megabyte.
+    HugeError,
+    /// Asks for a page of memory for ever, whatever the host says.
+    GrowsForEver,
     /// Takes a number for a capture.
     ForgesCapture,
+    /// Gives a capture back twice.
+    DropsTwice,
+    /// Judges for ever, whatever the host says.
+    EndlessVerdicts,
+    /// Gives a reason that would act on a terminal.
+    EscapeInVerdict,
+    /// Objects, and does not say to what.
+    EmptyVerdict,
+    /// Objects to more than fits on a line.
+    HugeVerdict,
     /// Copies its handles until there are no more.
     EndlessHandles,
     /// Ends with an error of its own, which would act on a terminal.
@@ -139,6 +190,10 @@ choice::misbehaviours! {
     PathInNamespace,
     /// Says of a kind that it has no namespaces, to reach those of others.
     HidesNamespace,
+    /// Makes an object that is nested deeper than any reader can go.
+    NestedObject,
+    /// Selects objects by what would end the line of an audit.
+    LineInSelector,
     /// Reads the objects of all namespaces.
     ListsAllNamespaces,
     /// Reads a namespace that is not the run's.
@@ -196,6 +251,20 @@ impl Module for Hostile {
                 drop(imports::kube::discover(GROUP, PLURAL));
                 good
             }
+            Misbehaviour::DescribeJudges => {
+                drop(imports::output::judge(&Verdict::Pass, &[]));
+                good
+            }
+            Misbehaviour::DescribeFormats => {
+                drop(imports::formatter::format(&policy(&["read"]), vec![], None));
+                good
+            }
+            Misbehaviour::DescribeFloodsLog => endlessly(|| log::warn("and another thing", &[])),
+            Misbehaviour::DescribeAllocates => allocate(),
+            Misbehaviour::EscapeInParamName => good.param(Spec::text("a\x1b[2J", "A text.")),
+            Misbehaviour::EscapeInHelp => good.param(Spec::text("text", "A \x1b[2J text.")),
+            Misbehaviour::EscapeInChoice => good.param(Spec::choice("word", "A word.", &["a", "\x1b[2J"])),
+            Misbehaviour::DuplicateChoice => good.param(Spec::choice("word", "A word.", &["a", "b", "a"])),
             Misbehaviour::AsksForSubresource => good.capability("", "pods/exec", &[Verb::Create]),
             Misbehaviour::AsksForNothing => good.capability(GROUP, PLURAL, &[]),
             Misbehaviour::AsksTwice => {
@@ -222,10 +291,10 @@ impl Gadget for Hostile {
             Misbehaviour::Panics => panic!("on purpose"),
             Misbehaviour::Traps => trap(),
             Misbehaviour::Loops => endlessly(|| ()),
-            Misbehaviour::Allocates => {
-                let mut hoard = Vec::new();
-                endlessly(|| hoard.push(vec![1_u8; 1 << 20]))
-            }
+            Misbehaviour::Allocates => allocate(),
+            Misbehaviour::GrowsForEver => endlessly(grow),
+            Misbehaviour::HugePanic => panic!("{}", "\x1b[31mred ".repeat(100_000)),
+            Misbehaviour::HugeError => return Err(Error::Other("\x1b[31mred ".repeat(100_000))),
             Misbehaviour::Recurses => {
                 log::info("deep", &[("depth", &recurse(1).to_string())]);
             }
@@ -233,6 +302,25 @@ impl Gadget for Hostile {
             Misbehaviour::DuplicateName => format_and_emit(run, &policy(&["read", "write", "read"]), &about)?,
             Misbehaviour::EmptyPolicy => {
                 format_and_emit(run, &Policy { rules: vec![], ..policy(&[]) }, &about)?;
+            }
+            Misbehaviour::EmptyName => format_and_emit(run, &policy(&["read", ""]), &about)?,
+            Misbehaviour::RuleWithoutNames => format_and_emit(run, &policy(&[]), &about)?,
+            Misbehaviour::NoArchitecture => {
+                format_and_emit(run, &Policy { architectures: vec![], ..policy(&["read"]) }, &about)?;
+            }
+            Misbehaviour::DuplicateArchitecture => {
+                let architectures = vec![Architecture::X86_64; 2];
+                format_and_emit(run, &Policy { architectures, ..policy(&["read"]) }, &about)?;
+            }
+            Misbehaviour::BadArgument => {
+                let argument = Argument { index: 6, op: Comparison::Equal, value: 0, value_two: 0 };
+                let mut policy = policy(&["read"]);
+                policy.rules[0].args.push(argument);
+                format_and_emit(run, &policy, &about)?;
+            }
+            Misbehaviour::BadErrno => {
+                let default_action = Action::Errno(Some(4096));
+                format_and_emit(run, &Policy { default_action, ..policy(&["read"]) }, &about)?;
             }
             Misbehaviour::HugePolicy => format_and_emit(run, &policy(&[&"x".repeat(20 << 20)]), &about)?,
             Misbehaviour::NulInDocument => run.emit(&text("a\0b"), &about)?,
@@ -243,6 +331,14 @@ impl Gadget for Hostile {
                 let twice = r#"{"names": ["read", "read"], "action": "SCMP_ACT_ALLOW"}"#;
                 let body = format!(r#"{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{twice}]}}"#);
                 run.emit(&profile(&body), &about)?;
+            }
+            Misbehaviour::ByteOrderMark => {
+                run.emit(&profile("\u{feff}{\"defaultAction\": \"SCMP_ACT_ERRNO\"}"), &about)?;
+            }
+            Misbehaviour::NestedProfile => run.emit(&profile(&nested()), &about)?,
+            Misbehaviour::DuplicateField => {
+                let twice = r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultAction": "SCMP_ACT_ALLOW"}"#;
+                run.emit(&profile(twice), &about)?;
             }
             Misbehaviour::HugeDocument => run.emit(&text(&"x".repeat((1 << 20) + 1)), &about)?,
             Misbehaviour::AbsurdDocument => run.emit(&text(&"x".repeat(20 << 20)), &about)?,
@@ -261,10 +357,15 @@ impl Gadget for Hostile {
                 endlessly(|| drop(run.format(&policy, &about)))
             }
             Misbehaviour::ForgesCapture => forge(),
+            Misbehaviour::DropsTwice => drop_twice(),
             Misbehaviour::EndlessHandles => endlessly(copy_first_handle),
             Misbehaviour::OwnError => return Err(Error::Other("no \x1b[2J luck".into())),
             Misbehaviour::IgnoresFormatError => drop(run.format(&policy(&["read"]), &about)),
             Misbehaviour::NoDocument => {}
+            Misbehaviour::EndlessVerdicts => endlessly(|| drop(run.judge(&Verdict::Pass, &about))),
+            Misbehaviour::EscapeInVerdict => run.judge(&Verdict::Fail("\x1b[2J".into()), &about)?,
+            Misbehaviour::EmptyVerdict => run.judge(&Verdict::Fail(" ".into()), &about)?,
+            Misbehaviour::HugeVerdict => run.judge(&Verdict::Fail("x".repeat(1025)), &about)?,
             other => return misuse_cluster(run, other, &about),
         }
         Ok(())
@@ -285,6 +386,12 @@ fn misuse_cluster(run: &mut Run<'_>, choice: Misbehaviour, about: &[&Capture]) -
             create(run, &object(&format!(r#""name": "{}""#, "x".repeat(1_600_000))))?;
         }
         Misbehaviour::ObjectIsNoJson => create(run, "apiVersion: v1")?,
+        Misbehaviour::NestedObject => {
+            create(run, &object(&format!(r#""name": "one", "annotations": {}"#, nested())))?;
+        }
+        Misbehaviour::LineInSelector => {
+            run.kube().list(&things(), Some(NAMESPACE), "a=b\nc")?;
+        }
         Misbehaviour::ObjectOfAnotherKind => create(run, &object("").replace("Thing", "Pod"))?,
         Misbehaviour::ObjectOfAnotherVersion => create(run, &object("").replace("/v1", "/v2"))?,
         Misbehaviour::ObjectInAnotherNamespace => {
@@ -419,6 +526,24 @@ fn trap() {
         // SAFETY: there is none, that is the point: the instruction traps, and nothing comes after it.
         let number: i32 = unsafe { black_box(f32::NAN).to_int_unchecked() };
         black_box(number);
+    }
+}
+
+/// Asks for one page of memory, by the instruction: no allocator gives up in between.
+fn grow() {
+    #[cfg(target_arch = "wasm32")]
+    black_box(std::arch::wasm32::memory_grow(0, 1));
+}
+
+/// JSON that is nested deeper than any reader can go.
+fn nested() -> String {
+    "[".repeat(100_000)
+}
+
+fn drop_twice() {
+    #[cfg(target_arch = "wasm32")]
+    for _ in 0..2 {
+        drop(std::mem::ManuallyDrop::into_inner(handle(1)));
     }
 }
 

@@ -43,6 +43,11 @@ impl Memory {
         self.calls.lock().unwrap().push(call.into());
     }
 
+    /// The object at `namespace/name`.
+    pub(crate) fn object(&self, place: &str) -> Value {
+        self.objects.lock().unwrap()[place].clone()
+    }
+
     fn write(&self, verb: &str, namespace: Option<&str>, object: Value) -> (String, Value) {
         let place = place(namespace, object["metadata"]["name"].as_str().unwrap_or_default());
         self.note(format!("{verb} {place}"));
