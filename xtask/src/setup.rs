@@ -133,6 +133,7 @@ const NEEDS: &[Need] = &[
     program("ssh-keygen", &["openssh-client"], "a real program that is recorded"),
     program("perl", &["perl"], "a real program that is recorded"),
     program("systemd-analyze", &["systemd"], "it reads what the formatter systemd writes"),
+    program("chromium", &["chromium"], "it reads what the formatter html writes"),
     program("curl", &["curl"], "it asks the servers that are recorded"),
 ];
 

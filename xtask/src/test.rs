@@ -53,7 +53,9 @@ impl Tier {
             | ("gadgetd", "serve")
             | ("gadgetd-cli", "cluster") => Self::Api,
             ("gadgetd-e2e", _) => Self::Node,
-            ("gadgetd-host" | "gadgetd-guests", _) | ("gadgetd-node", "objects") => Self::Host,
+            ("gadgetd-host" | "gadgetd-guests" | "gadget-testing", _) | ("gadgetd-node", "objects") => {
+                Self::Host
+            }
             (
                 "gadgetd" | "gadgetd-bench" | "gadgetd-containers" | "gadgetd-fidelity" | "gadgetd-tracer",
                 _,

@@ -66,6 +66,47 @@ fn standard_output_is_for_the_result() {
 }
 
 #[test]
+fn a_run_is_kept_and_comes_out_again() {
+    if !can_record() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.json");
+    let path = file.to_str().unwrap();
+    let test = || run(["module", "test", "seccomp", "--replay", path]).code(0);
+    let kept = || fs::read_to_string(&file).unwrap();
+
+    let recorded =
+        run(["run", "seccomp", "--record", path, "--param", "compact=true", "--", "mkdir", "/x/y"]).code(0);
+    assert!(has(&recorded.names(), "mkdir"));
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let recording: serde_json::Value = serde_json::from_str(&kept()).unwrap();
+    let body: Vec<_> =
+        recording["result"]["documents"][0]["document"]["body"].as_array().unwrap().iter().collect();
+    let body: Vec<_> = body.iter().map(|line| line.as_str().unwrap()).collect();
+    assert_eq!(body.join("\n"), recorded.stdout, "the same bytes");
+    assert_eq!(recording["params"][0], "compact=true");
+    test();
+
+    // One that fails is worth more.
+    let conflict = ["--param", "default-action=log", "--param", "default-errno=1"];
+    let failed =
+        run([&["run", "seccomp", "--record", path], &conflict[..], &["--", "true"]].concat()).code(1);
+    assert_eq!(failed.stdout, "");
+    assert!(kept().contains(r#""kind": "invalid-parameter""#), "{}", kept());
+    test();
+
+    // Where it cannot be kept, nothing is run.
+    let marker = folder.path().join("ran");
+    let none = folder.path().join("none/run.json");
+    let arguments =
+        ["run", "seccomp", "--record", none.to_str().unwrap(), "--", "touch", marker.to_str().unwrap()];
+    run(arguments).code(1).says("cannot write the recording").says("none/run.json");
+    assert!(!marker.exists());
+}
+
+#[test]
 fn a_result_that_cannot_be_written_goes_to_standard_output() {
     if !can_record() {
         return;

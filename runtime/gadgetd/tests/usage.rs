@@ -54,6 +54,121 @@ fn modules_are_shown() {
     assert!(unknown.contains("there is no module \"occi\"; there are: seccomp, oci"), "{unknown}");
 }
 
+const RECORDING: &str = "tests/recordings/web.json";
+
+/// `gadgetd` as somebody who may do nothing.
+fn as_nobody(arguments: &[&str]) -> support::Finished {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = gadgetd(arguments);
+    // A copy, where everybody may read it: the build's own folder may be closed to others.
+    if rustix::process::geteuid().is_root() {
+        use std::os::unix::fs::PermissionsExt;
+        let copy = folder.path().join("gadgetd");
+        fs::copy(GADGETD, &copy).unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        command = Command::new(copy);
+        command.args(arguments).uid(65534).gid(65534);
+    }
+    start(&mut command).finish()
+}
+
+#[test]
+fn a_module_is_tested_on_recordings_by_anybody() {
+    // A project: the component, called like its folder, and recordings.
+    let folder = tempfile::tempdir().unwrap();
+    let project = folder.path().join("web");
+    fs::create_dir_all(project.join("tests")).unwrap();
+    let recording = fs::read_to_string(RECORDING).unwrap();
+    let file = project.join("tests/web.json");
+    let test = |more: &[&str]| {
+        run([&["module", "test", "seccomp", "--replay", file.to_str().unwrap()], more].concat())
+    };
+
+    fs::write(&file, &recording).unwrap();
+    let copy = folder.path().join("web.json");
+    fs::write(&copy, &recording).unwrap();
+    for path in [folder.path(), &copy] {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = if path.is_dir() { 0o755 } else { 0o644 };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let tested = as_nobody(&["module", "test", "seccomp", "--replay", copy.to_str().unwrap()]).code(0);
+    assert_eq!(tested.stdout, format!("ok       {}\n\n1 of 1 as recorded\n", copy.display()));
+
+    // What comes out otherwise is shown, and written down where that is wanted.
+    fs::write(&file, recording.replace("\\\"accept4\\\"", "\\\"accept5\\\"")).unwrap();
+    let shown = test(&[]).code(1).stdout;
+    for says in [
+        "FAILED   ",
+        "--- recorded\n+++ now\n",
+        "-        \"accept5\",\n",
+        "+        \"accept4\",\n",
+        "0 of 1",
+    ] {
+        assert!(shown.contains(says), "no {says:?} in {shown}");
+    }
+    assert!(test(&["--update"]).code(0).stdout.contains("updated  "));
+    assert!(test(&["--update"]).code(0).stdout.contains("ok       "));
+    test(&[]).code(0);
+    assert!(test(&["--formatter", "table"]).code(1).stdout.contains("+++ now"));
+
+    // By hand, one that does not say yet what should come out.
+    let short = r#"{ "format": 1, "captures": [{ "container": { "name": "x" }, "syscalls": [{ "calls": "read" }] }] }"#;
+    fs::write(&file, short).unwrap();
+    assert!(test(&[]).code(1).stdout.contains("--update"));
+    test(&["--update"]).code(0);
+    test(&[]).code(0);
+
+    // One that is damaged does not keep the others from being tested.
+    fs::write(&file, &recording[..recording.len() / 2]).unwrap();
+    let both = test(&["--replay", copy.to_str().unwrap()]).code(1).stdout;
+    assert!(both.contains("is no recording: EOF") && both.ends_with("1 of 2 as recorded\n"), "{both}");
+
+    let no_component = run(["module", "test", project.to_str().unwrap()]).code(1);
+    no_component.says("there is no").says("web/web.wasm").says("gadgetd module build");
+}
+
+#[test]
+fn what_cannot_be_tested_is_told() {
+    for (line, code, says) in [
+        ("module test seccomp", 1, "there is no recording in ./tests"),
+        ("module test secomp --replay x", 2, "there are: seccomp"),
+        ("module test ./none.wasm --replay x", 1, "cannot read gadget ./none.wasm"),
+        ("module test seccomp --gadget seccomp --replay x", 1, "is a gadget itself"),
+        ("module test oci --formatter oci --replay x", 1, "is a formatter itself"),
+        ("module bench seccomp --replay none.json", 1, "none.json: cannot be read"),
+        ("module bench seccomp --runs 0", 2, "--runs"),
+    ] {
+        let finished = run(line.split_whitespace()).code(code).says(says);
+        assert_eq!(finished.stdout, "", "{line}");
+    }
+}
+
+#[test]
+fn a_module_is_measured() {
+    for module in ["seccomp", "table"] {
+        let text =
+            run(["module", "bench", module, "--replay", RECORDING, "-n", "3", "--json"]).code(0).stdout;
+        let found: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let number =
+            |pointer: &str| found.pointer(pointer).and_then(serde_json::Value::as_u64).expect(pointer);
+        assert_eq!((number("/runs"), found["module"].as_str()), (3, Some(module)));
+        assert!(number("/load") < number("/compile"), "{found}");
+        for step in ["instantiate-gadget", "generate", "instantiate-formatter", "format", "whole-run"] {
+            let [min, median, p95] = ["min", "median", "p95"].map(|n| number(&format!("/times/{step}/{n}")));
+            assert!(0 < min && min <= median && median <= p95, "{step}: {found}");
+        }
+        for what in ["gadget-memory", "formatter-memory", "output"] {
+            let [most, limit] = ["most", "limit"].map(|n| number(&format!("/sizes/{what}/{n}")));
+            assert!(0 < most && most <= limit, "{what}: {found}");
+        }
+    }
+    let table = run(["module", "bench", "oci", "-n", "2"]).code(0).stdout;
+    for says in ["gadget seccomp, formatter oci, 2 runs\n", "MEDIAN", "whole run", "65536 KiB"] {
+        assert!(table.contains(says), "no {says:?} in {table}");
+    }
+}
+
 #[test]
 fn wrong_usage_has_its_own_code() {
     for (line, says) in [
@@ -140,17 +255,6 @@ fn processes_that_cannot_be_recorded_are_refused() {
 
 #[test]
 fn recording_without_rights_says_which_are_missing() {
-    let mut command = gadgetd(["run", "seccomp", "--", "true"]);
-    // A copy, where everybody may read it: the build's own folder may be closed to others.
-    let folder = tempfile::tempdir().unwrap();
-    if rustix::process::geteuid().is_root() {
-        use std::os::unix::fs::PermissionsExt;
-        let copy = folder.path().join("gadgetd");
-        fs::copy(GADGETD, &copy).unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        command = Command::new(copy);
-        command.args(["run", "seccomp", "--", "true"]).uid(65534).gid(65534);
-    }
-    let finished = start(&mut command).finish().code(1).says("CAP_BPF").says("root");
+    let finished = as_nobody(&["run", "seccomp", "--", "true"]).code(1).says("CAP_BPF").says("root");
     assert_eq!(finished.stdout, "");
 }

@@ -56,7 +56,7 @@ use gadget_sdk::{
 use gadgetd_core::kube::Granted;
 use gadgetd_host::{
     AnyModule, Cluster, Formatter, Gadget, Host, HostConfig, Matching, ModuleFault, ModuleRef, Params,
-    Recorded, Report, Run, Target,
+    Recorded, Report, Role, Run, Target, built_in,
     recording::{Difference, Recording},
 };
 
@@ -239,10 +239,10 @@ impl Component {
     fn pair_for(&self, recording: &Recording) -> (Gadget, Formatter) {
         match (&self.module, &recording.gadget, &recording.formatter) {
             (AnyModule::Gadget(gadget), _, Some(formatter)) if self.formatter.is_none() => {
-                (gadget.clone(), self.load_formatter(&formatter.module))
+                (gadget.clone(), self.load_formatter(known(Role::Formatter, &formatter.module)))
             }
             (AnyModule::Formatter(formatter), Some(gadget), _) if self.gadget.is_none() => {
-                (self.load_gadget(&gadget.module), formatter.clone())
+                (self.load_gadget(known(Role::Gadget, &gadget.module)), formatter.clone())
             }
             _ => self.pair(),
         }
@@ -303,6 +303,16 @@ fn outcome(recorded: Recorded) -> Outcome {
         calls: recording.kube.iter().map(|exchange| convert::call(&exchange.call)).collect(),
         log: log.into_iter().map(convert::line).collect(),
     }
+}
+
+/// The name of a built-in module. A recording chooses no other: files of other machines mean nothing here.
+fn known(role: Role, name: &str) -> &str {
+    let is_known = built_in(role).any(|known| known == name);
+    assert!(
+        is_known,
+        "the recording was made with the {role} {name:?}, which is not built in: choose one with .{role}(…)"
+    );
+    name
 }
 
 /// An error with what is behind it.

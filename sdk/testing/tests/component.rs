@@ -45,7 +45,7 @@ fn a_component_does_what_its_code_does_natively() {
     let outcome = component.run([web()]);
 
     assert_eq!((native.result, outcome.result), (Ok(()), Ok(())));
-    let names = |calls: &[KubeCall]| calls.iter().map(|call| json(call)).collect::<Vec<_>>();
+    let names = |calls: &[KubeCall]| calls.iter().map(json).collect::<Vec<_>>();
     assert_eq!(names(&outcome.calls), names(&native.calls));
     assert_eq!(outcome.calls.len(), 3);
     let [made] = &outcome.made[..] else { panic!("{:?}", outcome.made) };

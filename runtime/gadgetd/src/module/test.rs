@@ -56,10 +56,8 @@ pub(crate) async fn run(args: &TestArgs) -> Result<ExitCode> {
 
     let mut failed = 0;
     for file in &recordings {
-        let verdict = match args.update {
-            true => update(&host, &modules, file).await,
-            false => test(&host, &modules, file).await,
-        };
+        let verdict =
+            if args.update { update(&host, &modules, file).await } else { test(&host, &modules, file).await };
         let mut text = match verdict {
             Ok(Verdict::Same) => format!("ok       {}\n", file.display()),
             Ok(Verdict::Updated) => format!("updated  {}\n", file.display()),

@@ -115,7 +115,7 @@ impl From<&Capture> for CaptureFile {
             let phase = Phase::from(call.phases);
             let text = text(*call, *machine);
             match syscalls_by.iter_mut().find(|group| group.abi == call.abi && group.phase == phase) {
-                Some(group) => group.calls += &format!(" {text}"),
+                Some(group) => group.calls.extend([" ", &text]),
                 None => syscalls_by.push(Group { abi: call.abi, phase, calls: text }),
             }
         }

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
+use gadgetd_core::kube::Resource;
 use similar::TextDiff;
 
 use super::{Failure, KubeExchange, KubeRequest, Outcome, Recording, kube::KubeAnswer};
@@ -103,7 +104,7 @@ fn call(text: &mut String, n: usize, KubeExchange { call, answer }: &KubeExchang
         Some(KubeAnswer::Object(object)) => writeln!(text, "answer: {object:#}"),
         Some(KubeAnswer::Objects(objects)) => writeln!(text, "answer: {} objects", objects.len()),
         Some(KubeAnswer::Kinds(kinds)) => {
-            let versions: Vec<_> = kinds.iter().map(|kind| kind.api_version()).collect();
+            let versions: Vec<_> = kinds.iter().map(Resource::api_version).collect();
             writeln!(text, "answer: served as {}", versions.join(", "))
         }
     };

@@ -1,0 +1,125 @@
+//! One recording, written down by every formatter, and each result read by what reads it in real life.
+//!
+//! `recordings/web.json` is a run of nginx: `gadgetd run seccomp --record web.json -- nginx -p … -c …`, asked for a page
+//! that is there and for one that is not.
+
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use gadgetd_core::spo;
+use gadgetd_host::{Host, HostConfig, Matching, ModuleRef, Role, built_in, recording::Recording};
+use support::{gadgetd, start};
+
+/// What each formatter that is built in makes of the recording.
+async fn documents() -> BTreeMap<&'static str, String> {
+    let recording = Recording::read(Path::new("tests/recordings/web.json")).unwrap();
+    let host = Host::new(HostConfig::default()).unwrap();
+    let gadget = host.gadget(&ModuleRef::parse("seccomp")).await.unwrap();
+    let mut documents = BTreeMap::new();
+    for name in built_in(Role::Formatter) {
+        let formatter = host.formatter(&ModuleRef::BuiltIn(name.into())).await.unwrap();
+        let replayed = host.replay(&recording, &gadget, &formatter, Matching::Exact).await.unwrap();
+        let report = replayed.result.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let [only] = &report.documents[..] else { panic!("{name}: {report:?}") };
+        documents.insert(name, only.document.body.clone());
+    }
+    documents
+}
+
+#[tokio::test]
+async fn every_format_stays_as_it_is() {
+    let documents = documents().await;
+    assert_eq!(self::documents().await, documents, "another host, the same bytes");
+    for (name, document) in documents {
+        insta::assert_snapshot!(format!("web_{name}"), document);
+    }
+}
+
+#[tokio::test]
+async fn every_format_is_taken_by_its_reader() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, document) in documents().await {
+        match name {
+            "html" => in_a_browser(folder.path(), &document),
+            "oci" => by_the_kernel(folder.path(), &document),
+            "spo" => by_the_operator(&document),
+            "systemd" => by_systemd(folder.path(), &document),
+            // For people: the snapshot is what there is to say.
+            "table" => {}
+            other => panic!("who reads what the formatter {other} writes?"),
+        }
+    }
+}
+
+/// As the seccomp filter of a process. That runc and crun take it as well is shown with containers (`tests/fidelity`).
+fn by_the_kernel(folder: &Path, document: &str) {
+    let profile = folder.join("profile.json");
+    fs::write(&profile, document).unwrap();
+    let confined = |command: &[&str]| {
+        let confine = ["confine", "--profile", profile.to_str().unwrap(), "--"];
+        start(&mut gadgetd([&confine[..], command].concat())).finish()
+    };
+    confined(&["true"]).code(0);
+    // A web server lists no folders, at least not this one.
+    confined(&["ls", "/"]).code(2).says("Operation not permitted");
+}
+
+fn by_the_operator(document: &str) {
+    let object = serde_saphyr::from_str(document).unwrap();
+    let policy = spo::parse(object).unwrap();
+    policy.validate().unwrap();
+    assert!(policy.rules[0].names.iter().any(|name| name == "accept4"), "{policy:?}");
+}
+
+fn by_systemd(folder: &Path, document: &str) {
+    if !installed("systemd-analyze") {
+        return;
+    }
+    let unit = folder.join("web.service");
+    fs::write(&unit, "[Service]\nExecStart=/bin/true\n").unwrap();
+    fs::create_dir(folder.join("web.service.d")).unwrap();
+    fs::write(folder.join("web.service.d/seccomp.conf"), document).unwrap();
+    let mut command = Command::new("systemd-analyze");
+    // The units of this machine as well, but ours first.
+    command
+        .env("SYSTEMD_UNIT_PATH", format!("{}:", folder.display()))
+        .args(["verify", "--man=no"])
+        .arg(&unit);
+    let Output { status, stderr, .. } = command.output().unwrap();
+    let said = String::from_utf8_lossy(&stderr);
+    assert!(status.success() && !said.contains("seccomp.conf"), "{said}");
+}
+
+fn in_a_browser(folder: &Path, document: &str) {
+    if !installed("chromium") {
+        return;
+    }
+    let page = folder.join("page.html");
+    fs::write(&page, document).unwrap();
+    let mut command = Command::new("chromium");
+    // Root, as whom these tests run, has no sandbox there; nothing is fetched, for the page is whole.
+    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", "--enable-logging=stderr"]);
+    command.arg(format!("--user-data-dir={}", folder.join("browser").display()));
+    let Output { status, stdout, stderr } =
+        command.arg(format!("file://{}", page.display())).output().unwrap();
+    let (dom, said) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    assert!(status.success(), "{said}");
+    assert!(dom.contains("</html>") && dom.contains("accept4"), "{dom}");
+    assert!(!said.contains("CONSOLE"), "the page has something to complain of: {said}");
+}
+
+/// Whether a reader is there. If not, says so loudly; with `CI=true` that is a failure.
+fn installed(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
+    if !found {
+        assert!(std::env::var_os("CI").is_none(), "{program} is not installed");
+        eprintln!("SKIPPED: {program} is not installed; run `cargo xtask setup`");
+    }
+    found
+}
