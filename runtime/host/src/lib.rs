@@ -52,9 +52,11 @@ mod module;
 mod output;
 mod params;
 mod policy;
+mod registry;
 mod run;
 mod state;
 mod store;
+mod trust;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -71,8 +73,10 @@ pub use self::{
     module::{AnyModule, CONTRACT, Capability, Description, Digest, Formatter, Gadget, ModuleError, Role},
     output::{Document, Emitted, MadeObject, SECCOMP_PROFILE, Target, Verdict},
     params::{Kind, ParamError, Params, Spec, Value},
+    registry::{FetchError, Fetched, Fetching, Origin, Registry, Source, Wanted},
     run::{Report, Run, RunError},
     store::{ModuleRef, built_in},
+    trust::{KeyId, PublicKey, PublicKeyError, Trust},
 };
 
 /// How a host is set up.
@@ -83,6 +87,8 @@ pub struct HostConfig {
     /// Where compiled modules are kept between processes; nowhere, if not given. Nobody but root and the user who runs
     /// this program may be able to write there.
     pub cache_dir: Option<PathBuf>,
+    /// Who fetches modules from registries; without it they come from gadgetd itself and from files.
+    pub registry: Option<Arc<dyn Registry>>,
 }
 
 /// Why a host cannot be set up.
@@ -101,6 +107,7 @@ pub struct Host {
     engine: engine::Engine,
     limits: Arc<Limits>,
     cache: Option<cache::Cache>,
+    registry: Option<Arc<dyn Registry>>,
     permits: Semaphore,
 }
 
@@ -111,7 +118,8 @@ impl Host {
         let engine = engine::Engine::new(&limits).map_err(|error| HostError::Engine(format!("{error:#}")))?;
         let cache = config.cache_dir.map(|dir| cache::Cache::open(&dir, &engine.wasmtime)).transpose()?;
         let permits = Semaphore::new(usize::try_from(limits.runs).unwrap_or(Semaphore::MAX_PERMITS));
-        Ok(Self { engine, limits: Arc::new(limits), cache, permits })
+        let registry = config.registry;
+        Ok(Self { engine, limits: Arc::new(limits), cache, registry, permits })
     }
 
     /// Waits for the right to have instances. Every right stands for two of the pool.
