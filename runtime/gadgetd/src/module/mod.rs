@@ -1,15 +1,24 @@
 //! `gadgetd module`: what the author of a module does with it. One file for each subcommand.
 
 mod inspect;
+mod keygen;
+mod pull;
+mod push;
+mod sign;
+mod verify;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use gadgetd_host::ModuleError;
+use gadgetd_registry::{Error as RegistryError, PrivateKeyError, ReferenceError};
 use tokio::runtime::Runtime;
 
 use crate::note;
+
+/// How long somebody who waits for a registry is ready to wait, as long as it does something.
+const PATIENCE: Duration = Duration::from_mins(10);
 
 #[derive(Debug, Args)]
 #[command(arg_required_else_help = true)]
@@ -22,6 +31,16 @@ pub(crate) struct ModuleArgs {
 pub(crate) enum ModuleCommand {
     /// Show what a module is: its world and version, what it imports, its parameters, and what it asks for.
     Inspect(inspect::InspectArgs),
+    /// Put a module into a registry, and print where it is.
+    Push(push::PushArgs),
+    /// Get a module out of a registry, if it is from somebody who is trusted.
+    Pull(pull::PullArgs),
+    /// Vouch for a module in a registry: sign it, in cosign's form.
+    Sign(sign::SignArgs),
+    /// Say who vouches for a module in a registry.
+    Verify(verify::VerifyArgs),
+    /// Make a pair of keys to sign with.
+    Keygen(keygen::KeygenArgs),
 }
 
 /// Does what one of the subcommands says.
@@ -31,14 +50,29 @@ pub(crate) fn main(args: &ModuleArgs) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             note(&format!("{error:#}"));
-            let usage = matches!(error.downcast_ref(), Some(ModuleError::Unknown { .. }));
-            if usage { ExitCode::from(2) } else { ExitCode::FAILURE }
+            if is_usage(&error) { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// Whether the command line asks for something that does not exist or makes no sense.
+fn is_usage(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ModuleError::Unknown { .. }))
+        || matches!(
+            error.downcast_ref(),
+            Some(RegistryError::NobodyIsTrusted | RegistryError::Reference(ReferenceError::NoTag(_)))
+        )
+        || matches!(error.downcast_ref(), Some(PrivateKeyError::Exists(_)))
+        || error.is::<ReferenceError>()
 }
 
 async fn run(args: &ModuleArgs) -> Result<ExitCode> {
     match &args.command {
         ModuleCommand::Inspect(args) => inspect::run(args).await,
+        ModuleCommand::Push(args) => push::run(args).await,
+        ModuleCommand::Pull(args) => pull::run(args).await,
+        ModuleCommand::Sign(args) => sign::run(args).await,
+        ModuleCommand::Verify(args) => verify::run(args).await,
+        ModuleCommand::Keygen(args) => keygen::run(args),
     }
 }
