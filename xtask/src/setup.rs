@@ -132,6 +132,7 @@ const NEEDS: &[Need] = &[
     program("python3", &["python3"], "a real program that is recorded"),
     program("ssh-keygen", &["openssh-client"], "a real program that is recorded"),
     program("perl", &["perl"], "a real program that is recorded"),
+    program("docker-registry", &["docker-registry"], "modules are pushed to it and fetched from it"),
     program("systemd-analyze", &["systemd"], "it reads what the formatter systemd writes"),
     program("chromium", &["chromium"], "it reads what the formatter html writes"),
     program("curl", &["curl"], "it asks the servers that are recorded"),

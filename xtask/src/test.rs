@@ -27,7 +27,7 @@ use crate::{
 pub(crate) enum Tier {
     /// The domain, the gadgets and formatters compiled for this machine, the SDK, the examples in the documentation
     Pure,
-    /// Real components, good and hostile, in the host
+    /// Real components, good and hostile, in the host, and out of a real registry
     Host,
     /// The real eBPF program and the command line, compared with strace; needs root
     Kernel,
@@ -53,9 +53,9 @@ impl Tier {
             | ("gadgetd", "serve")
             | ("gadgetd-cli", "cluster") => Self::Api,
             ("gadgetd-e2e", _) => Self::Node,
-            ("gadgetd-host" | "gadgetd-guests" | "gadget-testing", _) | ("gadgetd-node", "objects") => {
-                Self::Host
-            }
+            ("gadgetd-host" | "gadgetd-guests" | "gadget-testing" | "gadgetd-registry-tests", _)
+            | ("gadgetd-node", "objects")
+            | ("gadgetd", "distribution") => Self::Host,
             (
                 "gadgetd" | "gadgetd-bench" | "gadgetd-containers" | "gadgetd-fidelity" | "gadgetd-tracer",
                 _,

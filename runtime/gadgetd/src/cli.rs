@@ -5,7 +5,10 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use gadgetd_core::parameter::{self, ParameterError};
 
-use crate::module::ModuleArgs;
+use crate::{
+    module::ModuleArgs,
+    registry::{RegistryArgs, TrustArgs},
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -109,7 +112,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 #[command(
-    group = ArgGroup::new("what").required(true).args(["gadget", "gadget_file"]),
+    group = ArgGroup::new("what").required(true).args(["gadget", "gadget_module"]),
     group = ArgGroup::new("target").required(true).args(["pid", "cgroup", "command", "list_params"]),
 )]
 pub(crate) struct RunArgs {
@@ -117,13 +120,14 @@ pub(crate) struct RunArgs {
     #[arg(value_name = "GADGET")]
     pub gadget: Option<String>,
 
-    /// Run this WebAssembly component instead of a built-in gadget.
-    #[arg(long = "gadget", id = "gadget_file", value_name = "FILE")]
-    pub gadget_file: Option<PathBuf>,
+    /// Run this WebAssembly component instead of a built-in gadget: the path of one, such as `./mine.wasm`, or where it is
+    /// in a registry, as `ghcr.io/me/mine:1.0`.
+    #[arg(long = "gadget", id = "gadget_module", value_name = "FILE|REFERENCE")]
+    pub gadget_module: Option<String>,
 
-    /// How the result is written: a built-in formatter (`oci`, `spo`, `table`), or the path of a component, such as
-    /// `./mine.wasm`.
-    #[arg(short, long, value_name = "NAME|FILE", default_value = "oci")]
+    /// How the result is written: a built-in formatter (`oci`, `spo`, `table`), the path of a component, such as
+    /// `./mine.wasm`, or where one is in a registry.
+    #[arg(short, long, value_name = "NAME|FILE|REFERENCE", default_value = "oci")]
     pub formatter: String,
 
     /// A parameter of the gadget or the formatter; may be repeated. `NAME=@FILE` takes the value from a file.
@@ -158,6 +162,12 @@ pub(crate) struct RunArgs {
     /// The command to record, with its arguments.
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+
+    #[command(flatten)]
+    pub trust: TrustArgs,
+
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }
 
 #[derive(Debug, Args)]
@@ -217,6 +227,9 @@ pub(crate) struct ServeArgs {
     /// How the log on standard error is written.
     #[arg(long, env = "GADGETD_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
+
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }
 
 /// How a log is written.

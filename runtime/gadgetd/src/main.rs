@@ -10,6 +10,7 @@ mod confine;
 mod host;
 mod module;
 mod output;
+mod registry;
 mod run;
 mod serve;
 mod signals;

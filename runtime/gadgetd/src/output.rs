@@ -37,7 +37,7 @@ pub(crate) fn probe(file: &Path) -> io::Result<()> {
 /// not lost: it goes to standard output.
 pub(crate) fn write(file: Option<&Path>, result: &str) -> Result<Written> {
     if let Some(file) = file {
-        match to_file(file, result) {
+        match to_file(file, result.as_bytes()) {
             Ok(()) => return Ok(Written::AsAsked),
             Err(error) => {
                 note(&format!(
@@ -96,21 +96,21 @@ impl Place {
 }
 
 /// Replaces a file as a whole, or writes to what cannot be replaced.
-pub(crate) fn to_file(file: &Path, result: &str) -> io::Result<()> {
+pub(crate) fn to_file(file: &Path, result: &[u8]) -> io::Result<()> {
     put(file, result, None)
 }
 
 /// The same for a file that nobody else is to read.
 pub(crate) fn to_private_file(file: &Path, result: &str) -> io::Result<()> {
-    put(file, result, Some(0o600))
+    put(file, result.as_bytes(), Some(0o600))
 }
 
-fn put(file: &Path, result: &str, wanted: Option<u32>) -> io::Result<()> {
+fn put(file: &Path, result: &[u8], wanted: Option<u32>) -> io::Result<()> {
     let (folder, name, mode) = match Place::of(file)? {
         Place::Device(path) => return fs::write(path, result),
         Place::File { folder, name, mode } => (folder, name, mode),
     };
-    replace(&folder, &name, wanted.or(mode), result.as_bytes())
+    replace(&folder, &name, wanted.or(mode), result)
 }
 
 #[cfg(test)]
@@ -125,11 +125,11 @@ mod tests {
         let file = root.path().join("profile.json");
         probe(&file).unwrap();
         assert!(!file.exists());
-        to_file(&file, "one").unwrap();
+        to_file(&file, b"one").unwrap();
         fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
         let link = root.path().join("link");
         symlink("profile.json", &link).unwrap();
-        to_file(&link, "two").unwrap();
+        to_file(&link, b"two").unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "two");
         assert!(link.is_symlink());
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn what_is_no_file_is_not_replaced() {
-        to_file(Path::new("/dev/null"), "x").unwrap();
+        to_file(Path::new("/dev/null"), b"x").unwrap();
         assert!(!fs::metadata("/dev/null").unwrap().is_file());
         let root = tempfile::tempdir().unwrap();
         for bad in [
@@ -159,7 +159,7 @@ mod tests {
             "/proc/profile.json".into(),
             "".into(),
         ] {
-            to_file(&bad, "x").expect_err(&bad.display().to_string());
+            to_file(&bad, b"x").expect_err(&bad.display().to_string());
             probe(&bad).expect_err(&bad.display().to_string());
         }
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);

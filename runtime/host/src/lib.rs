@@ -53,10 +53,12 @@ mod output;
 mod params;
 mod policy;
 pub mod recording;
+mod registry;
 mod replay;
 mod run;
 mod state;
 mod store;
+mod trust;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -73,9 +75,11 @@ pub use self::{
     module::{AnyModule, CONTRACT, Capability, Description, Digest, Formatter, Gadget, ModuleError, Role},
     output::{Document, Emitted, MadeObject, SECCOMP_PROFILE, Target, Verdict},
     params::{Kind, ParamError, Params, Spec, Value},
+    registry::{FetchError, Fetched, Fetching, Origin, Registry, Source, Wanted},
     replay::{Matching, Recorded},
     run::{ModuleUsage, Report, Run, RunError, Usage},
     store::{ModuleRef, built_in},
+    trust::{KeyId, PublicKey, PublicKeyError, Trust},
 };
 
 /// How a host is set up.
@@ -86,6 +90,8 @@ pub struct HostConfig {
     /// Where compiled modules are kept between processes; nowhere, if not given. Nobody but root and the user who runs
     /// this program may be able to write there.
     pub cache_dir: Option<PathBuf>,
+    /// Who fetches modules from registries; without it they come from gadgetd itself and from files.
+    pub registry: Option<Arc<dyn Registry>>,
 }
 
 /// Why a host cannot be set up.
@@ -104,6 +110,7 @@ pub struct Host {
     engine: engine::Engine,
     limits: Arc<Limits>,
     cache: Option<cache::Cache>,
+    registry: Option<Arc<dyn Registry>>,
     permits: Semaphore,
 }
 
@@ -114,7 +121,8 @@ impl Host {
         let engine = engine::Engine::new(&limits).map_err(|error| HostError::Engine(format!("{error:#}")))?;
         let cache = config.cache_dir.map(|dir| cache::Cache::open(&dir, &engine.wasmtime)).transpose()?;
         let permits = Semaphore::new(usize::try_from(limits.runs).unwrap_or(Semaphore::MAX_PERMITS));
-        Ok(Self { engine, limits: Arc::new(limits), cache, permits })
+        let registry = config.registry;
+        Ok(Self { engine, limits: Arc::new(limits), cache, registry, permits })
     }
 
     /// Waits for the right to have instances. Every right stands for two of the pool.

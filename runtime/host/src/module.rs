@@ -27,8 +27,10 @@ use crate::{
     limits::Limits,
     log::printable,
     params::Spec,
+    registry::Source,
     state::State,
-    store::{ModuleRef, fetch},
+    store::ModuleRef,
+    trust::Trust,
 };
 
 const PACKAGE: &str = "gadget:framework";
@@ -90,13 +92,38 @@ impl fmt::Display for Role {
     }
 }
 
-/// The SHA-256 of a component.
+/// The SHA-256 of a component, or of what a registry has.
+///
+/// ```
+/// use gadgetd_host::Digest;
+///
+/// let digest = Digest::of(b"");
+/// assert_eq!(digest.to_string(), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+/// assert_eq!(Digest::parse(&digest.to_string()), Some(digest));
+/// assert_eq!(Digest::parse("sha256:E3"), None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
-    pub(crate) fn of(bytes: &[u8]) -> Self {
+    /// The digest of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
         Self(sha2::Sha256::digest(bytes).into())
+    }
+
+    /// Reads what [`Digest`] is displayed as: `sha256:` and 64 hexadecimal digits in lower case.
+    pub fn parse(text: &str) -> Option<Self> {
+        let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64)?;
+        let digit = |byte: u8| match byte {
+            b'0'..=b'9' => Some(byte - b'0'),
+            b'a'..=b'f' => Some(byte - b'a' + 10),
+            _ => None,
+        };
+        let mut digest = [0; 32];
+        for (byte, pair) in digest.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
+            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+        }
+        Some(Self(digest))
     }
 
     /// 64 hexadecimal digits.
@@ -144,6 +171,7 @@ pub(crate) struct Module {
     pub(crate) label: Arc<str>,
     /// What it may use.
     pub(crate) limits: Arc<Limits>,
+    source: Source,
     digest: Digest,
     size: usize,
     pub(crate) description: Description,
@@ -212,6 +240,11 @@ macro_rules! handle {
             /// How many bytes it has.
             pub fn size(&self) -> usize {
                 self.0.size
+            }
+
+            /// Where it came from; of a registry's module also who signed it.
+            pub fn source(&self) -> &Source {
+                &self.0.source
             }
 
             /// What it imports: the interfaces, and the functions in each.
@@ -292,9 +325,21 @@ impl AnyModule {
         self.inner().size
     }
 
+    /// Where it came from; of a registry's module also who signed it.
+    pub fn source(&self) -> &Source {
+        &self.inner().source
+    }
+
     /// What it imports: the interfaces, and the functions in each.
     pub fn imports(&self) -> Vec<(String, Vec<String>)> {
         self.inner().imports()
+    }
+
+    /// The interfaces that it exports.
+    pub fn exports(&self) -> Vec<String> {
+        let module = self.inner();
+        let exports = module.pre.component().component_type();
+        exports.exports(module.engine()).map(|(name, _)| name.to_owned()).collect()
     }
 
     /// The same module, with other limits; see [`Gadget::with_limits`].
@@ -354,6 +399,28 @@ pub enum ModuleError {
         path: PathBuf,
         /// The limit.
         limit: String,
+    },
+    /// It is in a registry, and this host has nobody who fetches from there.
+    #[error(
+        "cannot fetch {role} {reference}: this host has no access to registries; a file is given as ./NAME.wasm"
+    )]
+    NoRegistry {
+        /// What was wanted.
+        role: Role,
+        /// Where it is.
+        reference: String,
+    },
+    /// It cannot be fetched, or is not what it should be, or nobody who is trusted signed it.
+    #[error("cannot use {role} {reference}")]
+    Fetch {
+        /// What was wanted.
+        role: Role,
+        /// Where it is.
+        reference: String,
+        /// Whether trying again later may help.
+        temporary: bool,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The file is something else.
     #[error("{module} is no WebAssembly component: {reason}")]
@@ -440,37 +507,60 @@ pub enum ModuleError {
     },
 }
 
+impl ModuleError {
+    /// Whether trying again later may help, with nothing changed here.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Fetch { temporary: true, .. })
+    }
+}
+
 impl Host {
-    /// Gets a gadget ready to run: reads, checks and compiles it, and asks it to describe itself.
+    /// Gets a gadget ready to run: reads, checks and compiles it, and asks it to describe itself. None out of a registry:
+    /// that takes [`Host::gadget_from`], and somebody who is trusted.
     pub async fn gadget(&self, module: &ModuleRef) -> Result<Gadget, ModuleError> {
-        Ok(Gadget(Arc::new(self.load(Role::Gadget, module).await?)))
+        self.gadget_from(module, &Trust::default()).await
+    }
+
+    /// Gets a gadget ready to run, as [`Host::gadget`] does, if it comes from whom this trusts.
+    pub async fn gadget_from(&self, module: &ModuleRef, trust: &Trust) -> Result<Gadget, ModuleError> {
+        Ok(Gadget(Arc::new(self.load(Role::Gadget, module, trust).await?)))
     }
 
     /// Gets a formatter ready to run, as [`Host::gadget`] does.
     pub async fn formatter(&self, module: &ModuleRef) -> Result<Formatter, ModuleError> {
-        Ok(Formatter(Arc::new(self.load(Role::Formatter, module).await?)))
+        self.formatter_from(module, &Trust::default()).await
     }
 
-    /// Gets a module ready to run of which the user did not say what it is.
+    /// Gets a formatter ready to run, as [`Host::gadget`] does, if it comes from whom this trusts.
+    pub async fn formatter_from(&self, module: &ModuleRef, trust: &Trust) -> Result<Formatter, ModuleError> {
+        Ok(Formatter(Arc::new(self.load(Role::Formatter, module, trust).await?)))
+    }
+
+    /// Gets a module of either kind ready to run, as [`Host::gadget`] does.
     pub async fn module(&self, module: &ModuleRef) -> Result<AnyModule, ModuleError> {
-        match self.gadget(module).await {
+        self.module_from(module, &Trust::default()).await
+    }
+
+    /// Gets a module of either kind ready to run, as [`Host::gadget`] does, if it comes from whom this trusts.
+    pub async fn module_from(&self, module: &ModuleRef, trust: &Trust) -> Result<AnyModule, ModuleError> {
+        let formatter = async || self.formatter_from(module, trust).await.map(AnyModule::Formatter);
+        match self.gadget_from(module, trust).await {
             Ok(gadget) => Ok(AnyModule::Gadget(gadget)),
-            Err(ModuleError::OtherRole { .. }) => self.formatter(module).await.map(AnyModule::Formatter),
-            Err(ModuleError::Unknown { name, known, .. }) => match self.formatter(module).await {
-                Ok(formatter) => Ok(AnyModule::Formatter(formatter)),
+            Err(ModuleError::OtherRole { .. }) => formatter().await,
+            Err(ModuleError::Unknown { name, known, .. }) => match formatter().await {
                 Err(ModuleError::Unknown { known: formatters, .. }) => {
                     let known = known.into_iter().chain(formatters).collect();
                     Err(ModuleError::Unknown { role: None, name, known })
                 }
-                Err(error) => Err(error),
+                found => found,
             },
             Err(error) => Err(error),
         }
     }
 
-    async fn load(&self, role: Role, module: &ModuleRef) -> Result<Module, ModuleError> {
+    async fn load(&self, role: Role, module: &ModuleRef, trust: &Trust) -> Result<Module, ModuleError> {
         let label: Arc<str> = format!("{role} {module}").into();
-        let bytes = fetch(role, module, self.limits.module_size)?;
+        let (bytes, source) = self.fetch(role, module, trust).await?;
         let (digest, size) = (Digest::of(&bytes), bytes.len());
         recognize(&bytes).map_err(|reason| ModuleError::NoComponent {
             module: label.clone(),
@@ -524,7 +614,9 @@ impl Host {
         })?;
         let description = check_description(role, described.map_err(shape)?)
             .map_err(|reason| ModuleError::Description { module: label.clone(), reason })?;
-        Ok(Module { label, limits: self.limits.clone(), digest, size, description, pre, main })
+        tracing::info!(%source, %digest, "{label} is ready: {} {}", description.name, description.version);
+        let limits = self.limits.clone();
+        Ok(Module { label, limits, source, digest, size, description, pre, main })
     }
 
     async fn compiled(

@@ -1,4 +1,4 @@
-//! Where modules come from: built in, or a file.
+//! Where modules come from: built in, a file, or a registry.
 
 use std::{
     borrow::Cow,
@@ -9,8 +9,11 @@ use std::{
 };
 
 use crate::{
+    Host,
     fault::bytes,
     module::{ModuleError, Role},
+    registry::{Fetched, Source, Wanted},
+    trust::Trust,
 };
 
 type BuiltIn = (&'static str, &'static [u8]);
@@ -34,27 +37,38 @@ pub enum ModuleRef {
     BuiltIn(String),
     /// A component in a file.
     File(PathBuf),
+    /// A component in a container registry, as `REGISTRY/REPOSITORY[:TAG][@sha256:…]`.
+    Registry(String),
 }
 
 impl ModuleRef {
-    /// What has a `/` or ends in `.wasm` is a file, anything else the name of a built-in module.
+    /// What begins with `/`, `./` or `../`, or ends in `.wasm`, is a file; anything else with a `/` is in a registry; and
+    /// the rest are names of built-in modules.
     ///
     /// ```
     /// use gadgetd_host::ModuleRef;
     ///
     /// assert_eq!(ModuleRef::parse("oci"), ModuleRef::BuiltIn("oci".into()));
     /// assert_eq!(ModuleRef::parse("./mine"), ModuleRef::File("./mine".into()));
+    /// assert_eq!(ModuleRef::parse("target/mine.wasm"), ModuleRef::File("target/mine.wasm".into()));
+    /// assert_eq!(ModuleRef::parse("ghcr.io/me/mine:1.0"), ModuleRef::Registry("ghcr.io/me/mine:1.0".into()));
     /// ```
     pub fn parse(text: &str) -> Self {
-        let is_file = text.contains('/') || Path::new(text).extension().is_some_and(|e| e == "wasm");
-        if is_file { Self::File(text.into()) } else { Self::BuiltIn(text.into()) }
+        let is_path = ["/", "./", "../"].iter().any(|start| text.starts_with(start));
+        if is_path || Path::new(text).extension().is_some_and(|e| e == "wasm") {
+            Self::File(text.into())
+        } else if text.contains('/') {
+            Self::Registry(text.into())
+        } else {
+            Self::BuiltIn(text.into())
+        }
     }
 }
 
 impl fmt::Display for ModuleRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::BuiltIn(name) => f.write_str(name),
+            Self::BuiltIn(name) | Self::Registry(name) => f.write_str(name),
             Self::File(path) => path.display().fmt(f),
         }
     }
@@ -72,15 +86,38 @@ fn table(role: Role) -> &'static [BuiltIn] {
     }
 }
 
-/// The bytes of a module. `limit` is how many a file may have.
-pub(crate) fn fetch(role: Role, module: &ModuleRef, limit: u64) -> Result<Cow<'static, [u8]>, ModuleError> {
-    match module {
-        ModuleRef::BuiltIn(name) => {
-            let found = table(role).iter().find(|(known, _)| known == name);
-            let found = found.map(|(_, bytes)| Cow::Borrowed(*bytes));
-            found.ok_or_else(|| unknown(role, name))
+impl Host {
+    /// The bytes of a module, and where they came from.
+    pub(crate) async fn fetch(
+        &self,
+        role: Role,
+        module: &ModuleRef,
+        trust: &Trust,
+    ) -> Result<(Cow<'static, [u8]>, Source), ModuleError> {
+        let limit = self.limits.module_size;
+        match module {
+            ModuleRef::BuiltIn(name) => {
+                let found = table(role).iter().find(|(known, _)| known == name);
+                let (_, bytes) = found.ok_or_else(|| unknown(role, name))?;
+                Ok((Cow::Borrowed(*bytes), Source::BuiltIn))
+            }
+            ModuleRef::File(path) => {
+                let bytes = read(role, path, limit)?;
+                Ok((Cow::Owned(bytes), Source::File(path.clone())))
+            }
+            ModuleRef::Registry(reference) => {
+                let no_registry = || ModuleError::NoRegistry { role, reference: reference.clone() };
+                let registry = self.registry.as_ref().ok_or_else(no_registry)?;
+                let fetched = registry.fetch(Wanted { reference, trust, limit }).await;
+                let Fetched { bytes, origin } = fetched.map_err(|error| ModuleError::Fetch {
+                    role,
+                    reference: reference.clone(),
+                    temporary: error.temporary,
+                    source: error.reason,
+                })?;
+                Ok((Cow::Owned(bytes), Source::Registry(origin)))
+            }
         }
-        ModuleRef::File(path) => read(role, path, limit).map(Cow::Owned),
     }
 }
 

@@ -9,7 +9,8 @@ use std::{
 
 use gadgetd_core::kube::{Granted, Granting};
 use gadgetd_host::{
-    AnyModule, Capability, Formatter, Gadget, Host, Limits, ModuleError, ModuleRef, Role, Spec, built_in,
+    AnyModule, Capability, Formatter, Gadget, Host, Limits, ModuleError, ModuleRef, PublicKey, Role,
+    Source as Origin, Spec, Trust, built_in,
 };
 use gadgetd_kube::{
     CALLS, GadgetAsk, GadgetParameter, GadgetSpec, GrantVerb, OutputMode, Source,
@@ -211,11 +212,20 @@ impl Modules {
     }
 
     async fn fetch(&self, source: Source<'_>, spec: &GadgetSpec) -> Result<AnyModule, InstallError> {
-        let module = match source {
-            Source::BuiltIn(name) => self.host.module(&ModuleRef::BuiltIn(name.to_owned())).await,
-            Source::Image(image) => return Err(InstallError::Refused(format!("{image}: not yet"))),
+        let (module, trust) = match source {
+            Source::BuiltIn(name) => (ModuleRef::BuiltIn(name.to_owned()), Trust::default()),
+            Source::Image(image) => {
+                let keys = spec.keys.iter().map(|pem| PublicKey::from_pem(pem)).collect::<Result<_, _>>();
+                let keys = keys.map_err(|error| {
+                    InstallError::Refused(format!("spec.keys cannot be used: {}", chain(&error)))
+                })?;
+                (ModuleRef::Registry(image.to_owned()), Trust { keys, allow_unsigned: spec.allow_unsigned })
+            }
         };
-        let module = module.map_err(|error| InstallError::Refused(chain(&error)))?;
+        let module = self.host.module_from(&module, &trust).await.map_err(|error| match &error {
+            ModuleError::Fetch { temporary: true, .. } => InstallError::Unavailable(chain(&error)),
+            _ => InstallError::Refused(chain(&error)),
+        })?;
         Ok(module.with_limits(limits(spec, module.limits())))
     }
 
@@ -276,7 +286,13 @@ fn installed(module: &AnyModule) -> Installed {
         version: about.version.to_string(),
         summary: about.summary.clone(),
         digest: module.digest().to_string(),
-        verified_by: "built-in".to_owned(),
+        verified_by: match module.source() {
+            Origin::BuiltIn => "built-in".to_owned(),
+            Origin::File(_) => "unsigned".to_owned(),
+            Origin::Registry(origin) => {
+                origin.signed_by.map_or_else(|| "unsigned".to_owned(), |key| key.to_string())
+            }
+        },
         parameters: about.params.iter().map(parameter).collect(),
         asks: about.capabilities.iter().map(ask).collect(),
     }

@@ -175,7 +175,7 @@ async fn a_call_that_hangs_ends_with_its_deadline_and_the_run_with_the_runs() {
 
     let limits =
         Limits { run: Duration::from_millis(500), kube_call: Duration::from_mins(1), ..Limits::default() };
-    let host = Host::new(HostConfig { limits, cache_dir: None }).unwrap();
+    let host = Host::new(HostConfig { limits, ..HostConfig::default() }).unwrap();
     let guest = Guest::new("caller", &gadgetd_guests::caller("get"));
     let gadget = host.gadget(&guest.module()).await.unwrap();
     let error = run(&host, &gadget, "get shop hangs", cluster()).await.unwrap_err();

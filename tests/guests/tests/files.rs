@@ -139,7 +139,7 @@ async fn a_component_that_asks_for_too_much_or_traps_at_once_is_refused() {
 #[tokio::test]
 async fn a_large_file_is_refused_before_it_is_compiled() {
     let limits = Limits { module_size: 1000, ..Limits::default() };
-    let host = Host::new(HostConfig { limits, cache_dir: None }).unwrap();
+    let host = Host::new(HostConfig { limits, ..HostConfig::default() }).unwrap();
     let guest = Guest::new("guest", &gadgetd_guests::gadget(None));
     let error = host.gadget(&guest.module()).await.unwrap_err();
     assert!(matches!(error, ModuleError::TooLarge { .. }), "{error}");
@@ -149,7 +149,7 @@ async fn a_large_file_is_refused_before_it_is_compiled() {
 #[tokio::test]
 async fn compiling_is_bounded_in_time() {
     let limits = Limits { compile: std::time::Duration::ZERO, ..Limits::default() };
-    let host = Host::new(HostConfig { limits, cache_dir: None }).unwrap();
+    let host = Host::new(HostConfig { limits, ..HostConfig::default() }).unwrap();
     let error = host.gadget(&ModuleRef::parse("seccomp")).await.unwrap_err();
     assert!(error.to_string().starts_with("compiling gadget seccomp takes more than"), "{error}");
 }

@@ -4,24 +4,37 @@ use std::{fmt::Write, process::ExitCode};
 
 use anyhow::Result;
 use clap::Args;
-use gadgetd_host::{AnyModule, Capability, Description, ModuleRef, Spec};
+use gadgetd_host::{AnyModule, Capability, Description, ModuleRef, Source, Spec};
 use serde_json::json;
 
-use crate::{about, host::host, output};
+use crate::{
+    about,
+    host::host,
+    output,
+    registry::{RegistryArgs, TrustArgs},
+};
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// A built-in module, such as `oci`, or the path of a component, such as `./mine.wasm`.
-    #[arg(value_name = "NAME|FILE")]
+    /// A built-in module, such as `oci`, the path of a component, such as `./mine.wasm`, or where one is in a registry, as
+    /// `ghcr.io/me/mine:1.0`.
+    #[arg(value_name = "NAME|FILE|REFERENCE")]
     pub module: String,
 
     /// Write one JSON object, for programs.
     #[arg(long)]
     pub json: bool,
+
+    #[command(flatten)]
+    pub trust: TrustArgs,
+
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }
 
 pub(crate) async fn run(args: &InspectArgs) -> Result<ExitCode> {
-    let module = host()?.module(&ModuleRef::parse(&args.module)).await?;
+    let module =
+        host(&args.registry)?.module_from(&ModuleRef::parse(&args.module), &args.trust.trust()?).await?;
     let text = if args.json { format!("{:#}\n", object(&module)) } else { table(&module) };
     output::to_stdout(&text)?;
     Ok(ExitCode::SUCCESS)
@@ -32,7 +45,8 @@ fn table(module: &AnyModule) -> String {
     let mut text = about::one(module.role(), module.description());
     let _ = write!(
         text,
-        "\nWorld    {}\nDigest   {}\nSize     {} bytes\nImports",
+        "\nSource   {}\nWorld    {}\nDigest   {}\nSize     {} bytes\nImports",
+        module.source(),
         module.world(),
         module.digest(),
         module.size()
@@ -66,7 +80,17 @@ fn object(module: &AnyModule) -> serde_json::Value {
         json!({ "group": group, "resource": plural, "verbs": verbs })
     };
     let import = |(interface, functions): (String, Vec<String>)| json!({ "interface": interface, "functions": functions });
+    let source = match module.source() {
+        Source::BuiltIn => json!({ "built-in": true }),
+        Source::File(path) => json!({ "file": path }),
+        Source::Registry(origin) => json!({
+            "reference": origin.to_string(),
+            "manifest": origin.manifest.to_string(),
+            "signed-by": origin.signed_by.map(|key| key.to_string()),
+        }),
+    };
     json!({
+        "source": source,
         "role": module.role().to_string(),
         "name": name,
         "version": version.to_string(),

@@ -3,18 +3,27 @@
 mod bench;
 mod build;
 mod inspect;
+mod keygen;
 mod new;
+mod pull;
+mod push;
 mod replayed;
+mod sign;
 mod test;
+mod verify;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use gadgetd_host::ModuleError;
+use gadgetd_registry::{Error as RegistryError, PrivateKeyError, ReferenceError};
 use tokio::runtime::Runtime;
 
 use crate::note;
+
+/// How long somebody who waits for a registry is ready to wait, as long as it does something.
+const PATIENCE: Duration = Duration::from_mins(10);
 
 #[derive(Debug, Args)]
 #[command(arg_required_else_help = true)]
@@ -35,6 +44,16 @@ pub(crate) enum ModuleCommand {
     Test(test::TestArgs),
     /// Measure a module: how long each step takes, and how much of its limits it uses.
     Bench(bench::BenchArgs),
+    /// Put a module into a registry, and print where it is.
+    Push(push::PushArgs),
+    /// Get a module out of a registry, if it is from somebody who is trusted.
+    Pull(pull::PullArgs),
+    /// Vouch for a module in a registry: sign it, in cosign's form.
+    Sign(sign::SignArgs),
+    /// Say who vouches for a module in a registry.
+    Verify(verify::VerifyArgs),
+    /// Make a pair of keys to sign with.
+    Keygen(keygen::KeygenArgs),
 }
 
 /// Does what one of the subcommands says.
@@ -44,10 +63,20 @@ pub(crate) fn main(args: &ModuleArgs) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             note(&format!("{error:#}"));
-            let usage = matches!(error.downcast_ref(), Some(ModuleError::Unknown { .. }));
-            if usage { ExitCode::from(2) } else { ExitCode::FAILURE }
+            if is_usage(&error) { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// Whether the command line asks for something that does not exist or makes no sense.
+fn is_usage(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ModuleError::Unknown { .. }))
+        || matches!(
+            error.downcast_ref(),
+            Some(RegistryError::NobodyIsTrusted | RegistryError::Reference(ReferenceError::NoTag(_)))
+        )
+        || matches!(error.downcast_ref(), Some(PrivateKeyError::Exists(_)))
+        || error.is::<ReferenceError>()
 }
 
 async fn run(args: &ModuleArgs) -> Result<ExitCode> {
@@ -57,5 +86,10 @@ async fn run(args: &ModuleArgs) -> Result<ExitCode> {
         ModuleCommand::Inspect(args) => inspect::run(args).await,
         ModuleCommand::Test(args) => test::run(args).await,
         ModuleCommand::Bench(args) => bench::run(args).await,
+        ModuleCommand::Push(args) => push::run(args).await,
+        ModuleCommand::Pull(args) => pull::run(args).await,
+        ModuleCommand::Sign(args) => sign::run(args).await,
+        ModuleCommand::Verify(args) => verify::run(args).await,
+        ModuleCommand::Keygen(args) => keygen::run(args),
     }
 }

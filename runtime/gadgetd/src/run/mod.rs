@@ -155,14 +155,12 @@ struct Modules {
 
 impl Modules {
     async fn load(args: &RunArgs) -> Result<Self> {
-        let host = host()?;
-        let gadget = match (&args.gadget_file, &args.gadget) {
-            (Some(file), _) => ModuleRef::File(file.clone()),
-            (None, Some(name)) => ModuleRef::parse(name),
-            (None, None) => unreachable!("clap requires one of them"),
-        };
-        let gadget = host.gadget(&gadget).await?;
-        let formatter = host.formatter(&ModuleRef::parse(&args.formatter)).await?;
+        let host = host(&args.registry)?;
+        let trust = args.trust.trust()?;
+        let gadget = args.gadget_module.as_ref().or(args.gadget.as_ref());
+        let gadget = ModuleRef::parse(gadget.expect("clap requires one of them"));
+        let gadget = host.gadget_from(&gadget, &trust).await?;
+        let formatter = host.formatter_from(&ModuleRef::parse(&args.formatter), &trust).await?;
         let params = Params::resolve(&gadget, &formatter, &args.params)?;
         Ok(Self { host, gadget, formatter, params })
     }

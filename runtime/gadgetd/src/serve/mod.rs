@@ -6,7 +6,6 @@ mod http;
 mod metrics;
 
 use std::{
-    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
@@ -82,7 +81,7 @@ async fn serve(args: &ServeArgs) -> Result<()> {
     let connect = move |manager: &str| -> Arc<dyn KubeApi> {
         Arc::new(KubeAdapter::new(calls.clone(), manager, deadline))
     };
-    let runner = HostRunner::new(host(&args.cache_dir)?, connect);
+    let runner = HostRunner::new(host(args)?, connect);
     let runner = runner.await.context("cannot load the built-in gadgets")?;
     let gadgets = (client.clone(), settings.clone(), Arc::new(runner.clone()));
     tasks.spawn(controller::run_gadgets(gadgets.0, gadgets.1, gadgets.2, std::future::pending()));
@@ -123,12 +122,14 @@ fn loader(args: &ServeArgs) -> impl FnMut() -> Result<Kernel<Tracer>, LoadError>
     move || Ok(Kernel { source: Tracer::load(&options)?, hierarchy: Hierarchy::find()? })
 }
 
-/// A host that keeps what it compiles, if it can.
-fn host(cache: &Path) -> Result<Host> {
-    let cached = HostConfig { cache_dir: Some(PathBuf::from(cache)), ..HostConfig::default() };
+/// A host that keeps what it fetches and compiles, if it can.
+fn host(args: &ServeArgs) -> Result<Host> {
+    let registry = args.registry.client(Some(args.cache_dir.join("artifacts")))?;
+    let plain = HostConfig { registry: Some(registry), ..HostConfig::default() };
+    let cached = HostConfig { cache_dir: Some(args.cache_dir.clone()), ..plain.clone() };
     let host = Host::new(cached).or_else(|error| {
         tracing::warn!(%error, "modules are compiled anew at every start");
-        Host::new(HostConfig::default())
+        Host::new(plain)
     });
     host.context("cannot run gadgets")
 }

@@ -27,7 +27,7 @@ pub(crate) static HOST: LazyLock<Host> = LazyLock::new(|| {
         log_bytes: 64 << 10,
         ..Limits::default()
     };
-    Host::new(HostConfig { limits, cache_dir: None }).unwrap()
+    Host::new(HostConfig { limits, ..HostConfig::default() }).unwrap()
 });
 
 /// A component as a file, for as long as this lives.
