@@ -466,7 +466,7 @@ pub fn target(trace: &Trace, parameters: &Parameters, here: &Here<'_>) -> Result
     }
     if spec.output_mode == OutputMode::ExternalResource
         && let Some(formatter) = parameters.formatter.as_deref()
-        && !["oci", "spo"].contains(&formatter)
+        && ["html", "systemd", "table"].contains(&formatter)
     {
         let must = "spo (or absent) where spec.outputMode is ExternalResource";
         return Err(Refusal::Parameter { name: "formatter", value: formatter.to_owned(), must });

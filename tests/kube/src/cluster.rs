@@ -18,6 +18,7 @@ use gadgetd_kube::{
     controller::{self, Parts, Settings},
     crds,
 };
+use gadgetd_node::HostRunner;
 use k8s_openapi::{
     api::{
         core::v1::{Namespace, Node},
@@ -185,6 +186,37 @@ impl Cluster {
             let parts = Parts { recorder, runner, files };
             let shutdown = async move { drop(stopped.await) };
             controller::run(client, settings, parts, shutdown).await.expect("a usable name of a node");
+        });
+        Running { task, stop }
+    }
+
+    /// Starts the controllers of a node with the real runner of gadgets: that of Traces, and that of Gadget objects.
+    pub fn run_gadgets(
+        &self,
+        settings: Settings,
+        world: &World,
+        files: &Files,
+        runner: HostRunner,
+    ) -> Running {
+        let client = self.runtime.clone();
+        let (recorder, files) = (world.clone(), files.clone());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(async move {
+            let installer = Arc::new(runner.clone());
+            let gadgets = controller::run_gadgets(
+                client.clone(),
+                settings.clone(),
+                installer,
+                std::future::pending::<()>(),
+            );
+            let parts = Parts { recorder, runner, files };
+            let shutdown = async move { drop(stopped.await) };
+            tokio::select! {
+                ended = controller::run(client, settings, parts, shutdown) => {
+                    ended.expect("a usable name of a node");
+                }
+                () = gadgets => unreachable!("nothing ends it"),
+            }
         });
         Running { task, stop }
     }

@@ -1,0 +1,335 @@
+//! Gadget objects: modules out of a real registry, installed on a node, that do on the cluster what they are granted.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use gadgetd_core::kube::KubeApi;
+use gadgetd_e2e::eventually;
+use gadgetd_host::{Host, HostConfig};
+use gadgetd_kube::{Call, Gadget, GadgetStatus, OutputMode, TraceSpec, TraceStatus, adapter::KubeAdapter};
+use gadgetd_kube_tests::{Cluster, Files, LIMIT, Running, SYSTEM, World, make, names, settings, spec};
+use gadgetd_node::HostRunner;
+use gadgetd_registry::{About, Client, Config, Credentials, PrivateKey, Reference};
+use gadgetd_registry_tests::Registry;
+use k8s_openapi::{
+    api::rbac::v1::{Role, RoleBinding},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+/// The kind that the module works on.
+fn things() -> Result<CustomResourceDefinition> {
+    Ok(serde_json::from_value(json!({
+        "metadata": { "name": "things.test.gadgetd" },
+        "spec": {
+            "group": "test.gadgetd",
+            "scope": "Namespaced",
+            "names": { "plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList" },
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } },
+            }],
+        },
+    }))?)
+}
+
+/// A registry with the module in it, signed.
+struct Shipped {
+    registry: Registry,
+    image: String,
+    key: PrivateKey,
+}
+
+impl Shipped {
+    async fn new() -> Result<Self> {
+        let (registry, key) = (Registry::start(), PrivateKey::generate());
+        let client = Client::new(config());
+        let text = format!("{}/caller:1", registry.address());
+        let component = gadgetd_guests::caller("get list create apply");
+        let about = About { name: "caller".into(), ..About::default() };
+        let digest = client.push(&Reference::parse(&text)?, component, &about).await?;
+        let image = format!("{text}@{digest}");
+        client.sign(&Reference::parse(&image)?, &key).await?;
+        Ok(Self { registry, image, key })
+    }
+
+    fn spec(&self, grants: &Value) -> Value {
+        json!({
+            "source": { "image": self.image },
+            "keys": [self.key.public().to_pem()],
+            "grants": grants,
+        })
+    }
+}
+
+fn config() -> Config {
+    Config { credentials: Credentials::None, ..Config::default() }
+}
+
+/// A node with the real host, and Gadget objects.
+async fn node(cluster: &Cluster, node: &str, world: &World) -> Result<Running> {
+    let registry = Arc::new(Client::new(config()));
+    let host = Host::new(HostConfig { registry: Some(registry), ..HostConfig::default() })?;
+    let (calls, settings) = (cluster.runtime.clone(), settings(node));
+    let deadline = settings.deadline;
+    let connect = move |manager: &str| -> Arc<dyn KubeApi> {
+        Arc::new(KubeAdapter::new(calls.clone(), manager, deadline))
+    };
+    let runner = HostRunner::new(host, connect).await?;
+    Ok(cluster.run_gadgets(settings, world, &Files::default(), runner))
+}
+
+async fn install(cluster: &Cluster, name: &str, spec: &Value) -> Result<()> {
+    let object = json!({
+        "apiVersion": "gadget.kinvolk.io/v1alpha1", "kind": "Gadget", "metadata": { "name": name }, "spec": spec,
+    });
+    let params = PatchParams::apply("tests").force();
+    gadgets(cluster).patch(name, &params, &Patch::Apply(object)).await?;
+    Ok(())
+}
+
+fn gadgets(cluster: &Cluster) -> Api<Gadget> {
+    Api::all(cluster.admin.clone())
+}
+
+/// The status, once it is about what the object says now and has this `Ready`.
+async fn settled(cluster: &Cluster, name: &str, ready: &str) -> Result<GadgetStatus> {
+    eventually("status of a Gadget", LIMIT, async || {
+        let object = gadgets(cluster).get(name).await?;
+        let generation = object.metadata.generation;
+        let status = object.status.context("no status")?;
+        let condition = status.conditions.iter().find(|c| c.type_ == "Ready").context("no condition")?;
+        ensure!(condition.observed_generation == generation && condition.status == ready, "{condition:?}");
+        Ok(status)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_gadget_out_of_a_registry_does_what_it_is_granted() -> Result<()> {
+    let Some(cluster) = Cluster::shared().await? else { return Ok(()) };
+    let shipped = Shipped::new().await?;
+    cluster.install(&things()?).await?;
+    let [host, shop, bank, gadget] = ["node", "shop", "bank", "caller"].map(names);
+    for namespace in [&shop, &bank] {
+        cluster.namespace(namespace).await?;
+    }
+    // The runtime may work on things of the shop; a grant alone gives nobody a right that the runtime has not.
+    let rule = json!({ "apiGroups": ["test.gadgetd"], "resources": ["things"], "verbs": ["*"] });
+    let role = json!({ "metadata": { "name": "things" }, "rules": [rule] });
+    make(&Api::<Role>::namespaced(cluster.admin.clone(), &shop), role).await?;
+    let binding = json!({
+        "metadata": { "name": "things" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "things" },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "gadgetd" }],
+    });
+    make(&Api::<RoleBinding>::namespaced(cluster.admin.clone(), &shop), binding).await?;
+
+    let grant = |verbs: &[&str], names: &[&str]| {
+        json!([{
+            "group": "test.gadgetd", "resource": "things", "verbs": verbs, "names": names,
+            "namespaces": [shop, bank],
+        }])
+    };
+    let all = ["Get", "List", "Create", "Apply"];
+    install(&cluster, &gadget, &shipped.spec(&grant(&all, &["*"]))).await?;
+    cluster.node(&host).await?;
+    let world = World::new(&host);
+    world.pod(&shop, "pod", &[], &["app"]);
+    let id = world.run(&shop, "pod", "app");
+    world.call(&id, &[0]);
+    let running = node(&cluster, &host, &world).await?;
+
+    let status = settled(&cluster, &gadget, "True").await?;
+    assert_eq!((status.role.as_deref(), status.version.as_deref()), (Some("gadget"), Some("1.0.0")));
+    assert_eq!(status.verified_by, Some(shipped.key.public().id().to_string()));
+    assert!(status.digest.is_some_and(|digest| digest.starts_with("sha256:")));
+    assert_eq!((status.nodes.len(), status.nodes[0].ready), (1, true));
+    assert_eq!((status.asks[0].resource.as_str(), status.asks[0].verbs.len()), ("things", 4));
+    assert_eq!(status.parameters[0].name, "calls");
+
+    let trace = cluster.trace(SYSTEM, &names("calls"));
+    let traced = |namespace: &str| TraceSpec {
+        gadget: gadget.clone(),
+        parameters: [("calls".to_owned(), "discover - -".to_owned())].into(),
+        ..spec(&host, namespace, "pod")
+    };
+    trace.create(traced(&shop)).await?;
+    assert_eq!(trace.operate("start", &[]).await?.operation_error, None);
+    let run = async |calls: &str| trace.operate("generate", &[("calls", calls)]).await;
+    let calls = |calls: &[&str]| {
+        let calls = calls.iter().map(|call| call.replace("SHOP", &shop).replace("BANK", &bank));
+        calls.collect::<Vec<_>>().join(";")
+    };
+
+    // What is granted is made, with where it comes from; what the API server forbids is denied by it.
+    let asked =
+        ["discover - -", "create SHOP one", "apply SHOP two", "get SHOP one", "list SHOP -", "get BANK one"];
+    let status = run(&calls(&asked)).await?;
+    let made = made_of(&status);
+    let said: Vec<_> =
+        made.iter().map(|call| (call.allowed, call.result.split(':').next().unwrap())).collect();
+    assert_eq!(
+        said,
+        [(true, "ok"), (true, "ok"), (true, "ok"), (true, "ok"), (true, "ok"), (true, "denied")]
+    );
+    assert!(made[5].result.contains("forbidden"), "{made:?}");
+    assert_eq!(made[1].call, format!("create things.test.gadgetd {shop}/one"));
+    assert!(made[1].arguments.starts_with("sha256:"), "{made:?}");
+    assert_eq!(status.operation_warning, None);
+    let kind = kube::api::ApiResource {
+        group: "test.gadgetd".into(),
+        version: "v1".into(),
+        api_version: "test.gadgetd/v1".into(),
+        kind: "Thing".into(),
+        plural: "things".into(),
+    };
+    let objects = Api::<kube::api::DynamicObject>::namespaced_with(cluster.admin.clone(), &shop, &kind);
+    let two = objects.get("two").await?;
+    assert_eq!(two.metadata.annotations.context("annotations")?["seccomp.gadget.kinvolk.io/node"], host);
+    let managers = two.metadata.managed_fields.context("managers")?;
+    assert_eq!(managers[0].manager.as_deref(), Some(format!("gadget-{gadget}").as_str()));
+
+    // Grants change at the next call.
+    let denied =
+        async |grants: &Value, calls_max: Option<u32>, asked: &[&str]| -> Result<Vec<(bool, String)>> {
+            let mut spec = shipped.spec(grants);
+            if let Some(most) = calls_max {
+                spec["calls"] = most.into();
+            }
+            install(&cluster, &gadget, &spec).await?;
+            settled(&cluster, &gadget, "True").await?;
+            let status = run(&calls(asked)).await?;
+            let made = made_of(&status).iter().map(|call| (call.allowed, call.result.clone())).collect();
+            let warning = status.operation_warning.unwrap_or_default();
+            ensure!(warning.contains("the gadget went without a call: denied: "), "{warning}");
+            Ok(made)
+        };
+    let not_granted = |call: &str| (false, format!("denied: {call}: the cluster does not grant it"));
+    let in_shop = |verb: &str, name: &str| format!("{verb} things.test.gadgetd {shop}/{name}");
+    // Names: of all of them is a list about.
+    let found =
+        denied(&grant(&all, &["one"]), None, &["get SHOP one", "get SHOP two", "list SHOP -"]).await?;
+    assert_eq!(
+        found,
+        [(true, "ok".into()), not_granted(&in_shop("get", "two")), not_granted(&in_shop("list", ""))]
+    );
+    // Verbs.
+    let found =
+        denied(&grant(&["Get"], &["*"]), None, &["get SHOP one", "create SHOP three", "apply SHOP one"]);
+    let want = [
+        (true, "ok".into()),
+        not_granted(&in_shop("create", "three")),
+        not_granted(&in_shop("apply", "one")),
+    ];
+    assert_eq!(found.await?, want);
+    // Namespaces, and the list of all of them.
+    let found = denied(&grant(&all, &["*"]), None, &["get gadget one", "list - -"]).await?;
+    let want = [not_granted("get things.test.gadgetd gadget/one"), not_granted("list things.test.gadgetd")];
+    assert_eq!(found, want);
+    // The budget.
+    let found = denied(&grant(&all, &["*"]), Some(1), &["get SHOP one", "get SHOP one"]).await?;
+    let text = format!("denied: {}: the run has made its 1 calls", in_shop("get", "one"));
+    assert_eq!(found, [(true, "ok".into()), (false, text)]);
+    // No path leads to a subresource or another object.
+    install(&cluster, &gadget, &shipped.spec(&grant(&all, &["*"]))).await?;
+    settled(&cluster, &gadget, "True").await?;
+    let status = run(&calls(&["get SHOP one/status", "get SHOP ../pods/x"])).await?;
+    assert!(
+        made_of(&status).iter().all(|call| !call.allowed && call.result.starts_with("invalid")),
+        "{status:?}"
+    );
+    // Nothing.
+    let found = denied(&json!([]), None, &["discover - -", "get SHOP one"]).await?;
+    assert_eq!(found, [not_granted("discover things.test.gadgetd"), not_granted(&in_shop("get", "one"))]);
+
+    // A Trace of the shop keeps to it, whatever is granted.
+    install(&cluster, &gadget, &shipped.spec(&grant(&all, &["*"]))).await?;
+    settled(&cluster, &gadget, "True").await?;
+    let hers = cluster.trace(&shop, &names("hers"));
+    hers.create(traced(&shop)).await?;
+    hers.operate("start", &[]).await?;
+    let asked = calls(&["get SHOP one", "get BANK one"]);
+    let status = hers.operate("stop", &[("calls", &asked)]).await?;
+    let only = format!("denied: get things.test.gadgetd {bank}/one: the run may only touch namespace {shop}");
+    let said: Vec<_> = made_of(&status).iter().map(|call| call.result.clone()).collect();
+    assert_eq!(said, ["ok".to_owned(), only]);
+
+    // Without its object it is no gadget any more.
+    gadgets(&cluster).delete(&gadget, &DeleteParams::default()).await?;
+    let status = eventually("end of the gadget", LIMIT, async || {
+        let status = run("discover - -").await?;
+        ensure!(status.operation_error.is_some(), "{status:?}");
+        Ok(status)
+    });
+    let error = status.await?.operation_error.unwrap_or_default();
+    assert!(error.starts_with(&format!("Unknown gadget {gadget:?}: this node has ")), "{error}");
+    trace.delete().await?;
+    drop(shipped.registry);
+    running.stop().await
+}
+
+fn made_of(status: &TraceStatus) -> &[Call] {
+    status.outputs.first().map_or(&[], |output| &output.calls)
+}
+
+#[tokio::test]
+async fn what_cannot_be_installed_says_why() -> Result<()> {
+    let Some(cluster) = Cluster::shared().await? else { return Ok(()) };
+    let shipped = Shipped::new().await?;
+    let [host, shop, gadget] = ["node", "shop", "broken"].map(names);
+    cluster.node(&host).await?;
+    cluster.namespace(&shop).await?;
+    let world = World::new(&host);
+    world.pod(&shop, "pod", &[], &["app"]);
+    world.run(&shop, "pod", "app");
+    let running = node(&cluster, &host, &world).await?;
+    let good = shipped.spec(&json!([]));
+    let with = |field: &str, value: Value| {
+        let mut spec = good.clone();
+        spec[field] = value;
+        spec
+    };
+    let stranger = PrivateKey::generate().public().to_pem();
+    let untagged = shipped.image.split('@').next().unwrap_or_default();
+    let other = format!("{untagged}@sha256:{}", "0".repeat(64));
+    let rows = [
+        (json!({ "source": { "builtIn": "secomp" } }), "there is no module \"secomp\""),
+        (json!({ "source": {} }), "one of builtIn and image"),
+        (with("source", json!({ "image": untagged })), "has no digest"),
+        (with("source", json!({ "image": other })), "cannot fetch"),
+        (with("keys", json!([])), "spec.keys is empty"),
+        (with("keys", json!(["nonsense"])), "spec.keys cannot be used"),
+        (with("keys", json!([stranger])), "sign"),
+    ];
+    for (object, says) in rows {
+        install(&cluster, &gadget, &object).await?;
+        let status = settled(&cluster, &gadget, "False").await?;
+        let reason = status.nodes[0].reason.clone().unwrap_or_default();
+        assert!(reason.contains(says), "no {says:?} in {reason:?}");
+        // A Trace that names it is told the same.
+        let trace = cluster.trace(SYSTEM, &names("broken"));
+        trace.create(TraceSpec { gadget: gadget.clone(), ..spec(&host, &shop, "pod") }).await?;
+        let error = trace.operate("start", &[]).await?.operation_error.unwrap_or_default();
+        let want = format!("Gadget {gadget:?} cannot run on this node: ");
+        assert!(error.starts_with(&want) && error.contains(says), "{error}");
+        trace.delete().await?;
+        gadgets(&cluster).delete(&gadget, &DeleteParams::default()).await?;
+    }
+    // An object of its name replaces what is built in: here with less.
+    let object = json!({ "source": { "builtIn": "seccomp" }, "outputModes": ["Status"] });
+    install(&cluster, &gadget, &object).await?;
+    let status = settled(&cluster, &gadget, "True").await?;
+    assert_eq!(status.verified_by.as_deref(), Some("built-in"));
+    let trace = cluster.trace(SYSTEM, &names("less"));
+    let file = TraceSpec { output_mode: OutputMode::File, output: "f".into(), ..spec(&host, &shop, "pod") };
+    trace.create(TraceSpec { gadget: gadget.clone(), ..file }).await?;
+    let error = trace.operate("start", &[]).await?.operation_error.unwrap_or_default();
+    assert!(error.contains("Unsupported output mode") && error.ends_with("it supports Status"), "{error}");
+    gadgets(&cluster).delete(&gadget, &DeleteParams::default()).await?;
+    running.stop().await
+}
