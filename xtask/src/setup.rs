@@ -12,7 +12,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use gadgetd_artifacts::toolchain::{Part, find_program};
+use gadgetd_artifacts::{
+    toolchain::{self, Part, find_program},
+    workspace,
+};
+use gadgetd_kube_assets::tools;
 
 use crate::process::{cargo, is_root, run as run_command, show, succeeds};
 
@@ -20,6 +24,10 @@ use crate::process::{cargo, is_root, run as run_command, show, succeeds};
 const LLVM: &str = "22";
 const BPF_LINKER: &str = "0.13.0";
 const BPF_LINKER_PACKAGES: &[&str] = &["llvm-22-dev", "clang-22", "zlib1g-dev"];
+
+/// Which versions of tools the templates ask for: the tests use the same.
+const PYTHON: &str = "sdk/templates/python/common/requirements.txt";
+const JAVASCRIPT: &str = "sdk/templates/js/common/package.json";
 
 /// What the machine is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,6 +144,35 @@ const NEEDS: &[Need] = &[
     program("systemd-analyze", &["systemd"], "it reads what the formatter systemd writes"),
     program("chromium", &["chromium"], "it reads what the formatter html writes"),
     program("curl", &["curl"], "it asks the servers that are recorded"),
+    program("make", &["make"], "it builds modules in C"),
+    Need {
+        what: "clang for WebAssembly, with a C library",
+        why: "it compiles modules in C",
+        wanted_for: For::Test,
+        present: Present::Check(|| toolchain::wasi_clang().is_some()),
+        packages: &["clang-22", "libclang-rt-22-dev-wasm32", "wasi-libc"],
+        then: None,
+        elsewhere: "a clang for wasm32-wasi with wasi-libc",
+    },
+    Need {
+        what: "componentize-py",
+        why: "it makes modules of Python",
+        wanted_for: For::Test,
+        present: Present::Check(|| is_installed(&tools::python(), PYTHON, "bin/componentize-py")),
+        packages: &["python3-venv"],
+        then: Some(install_python),
+        elsewhere: "Python with its module venv",
+    },
+    program("npm", &["npm"], "it builds modules in JavaScript"),
+    Need {
+        what: "jco",
+        why: "it makes modules of JavaScript",
+        wanted_for: For::Test,
+        present: Present::Check(|| is_installed(&tools::javascript(), JAVASCRIPT, "node_modules/.bin/jco")),
+        packages: &[],
+        then: Some(install_javascript),
+        elsewhere: "Node.js 20 or newer, with npm",
+    },
 ];
 
 const fn program(name: &'static str, packages: &'static [&'static str], why: &'static str) -> Need {
@@ -259,6 +296,31 @@ fn install_bpf_linker() -> Command {
     let mut command =
         cargo(["install", "--locked", "bpf-linker", "--version", BPF_LINKER, "--no-default-features"]);
     command.args(["--features", &feature]).env("PATH", format!("{llvm}/bin:{path}")).env("LLVM_PREFIX", llvm);
+    command
+}
+
+/// Whether a folder has a program that was installed from this list, and not from another one.
+fn is_installed(folder: &Path, list: &str, program: &str) -> bool {
+    let list = workspace().join(list);
+    let of = |file: &Path| fs::read(file).ok();
+    let same = list.file_name().is_some_and(|name| of(&folder.join(name)) == of(&list));
+    same && folder.join(program).is_file()
+}
+
+fn install_python() -> Command {
+    let script = r#"python3 -m venv --clear "$1" && "$1/bin/pip" install --quiet -r "$2" && cp "$2" "$1""#;
+    shell(script, &tools::python(), PYTHON)
+}
+
+fn install_javascript() -> Command {
+    let script =
+        r#"mkdir -p "$1" && cp "$2" "$1" && npm install --silent --no-audit --no-fund --prefix "$1""#;
+    shell(script, &tools::javascript(), JAVASCRIPT)
+}
+
+fn shell(script: &str, folder: &Path, list: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh"]).arg(folder).arg(workspace().join(list));
     command
 }
 

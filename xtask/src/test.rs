@@ -29,6 +29,8 @@ pub(crate) enum Tier {
     Pure,
     /// Real components, good and hostile, in the host, and out of a real registry
     Host,
+    /// Modules in Rust, Python, JavaScript and C, built from templates and examples with the tools of their languages
+    Languages,
     /// The real eBPF program and the command line, compared with strace; needs root
     Kernel,
     /// Profiles enforced by runc and crun; needs root
@@ -41,12 +43,14 @@ pub(crate) enum Tier {
 
 impl Tier {
     /// What runs when no tier is named.
-    const USUAL: [Self; 5] = [Self::Pure, Self::Host, Self::Kernel, Self::Enforced, Self::Api];
+    const USUAL: [Self; 6] =
+        [Self::Pure, Self::Host, Self::Languages, Self::Kernel, Self::Enforced, Self::Api];
 
     /// The tier of a test program. What is not known to need anything is pure.
     fn of(package: &str, target: &str) -> Self {
         match (package, target) {
             (_, "enforced") => Self::Enforced,
+            ("gadgetd", "projects") => Self::Languages,
             ("gadgetd-e2e", "gadgetd_e2e" | "gadgetd-e2e") => Self::Pure,
             ("gadgetd-kube-tests", _)
             | ("gadgetd-e2e", "api_server")
@@ -297,7 +301,9 @@ mod tests {
         assert_eq!((program.tier, program.folder), (Tier::Enforced, "/somewhere/tests/fidelity".into()));
         let tier = |id, target| test_program(&message(true, id, target)).map(|program| program.tier);
         assert_eq!(tier(named, "programs"), Some(Tier::Kernel));
-        assert_eq!(tier("path+file:///somewhere/runtime/gadgetd#0.1.0", "gadgetd"), Some(Tier::Kernel));
+        let gadgetd = "path+file:///somewhere/runtime/gadgetd#0.1.0";
+        assert_eq!(tier(gadgetd, "gadgetd"), Some(Tier::Kernel));
+        assert_eq!(tier(gadgetd, "projects"), Some(Tier::Languages));
         assert_eq!(
             tier("path+file:///somewhere/runtime/core#gadgetd-core@0.1.0", "gadgetd_core"),
             Some(Tier::Pure)

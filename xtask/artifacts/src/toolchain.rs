@@ -126,6 +126,25 @@ pub fn wasm_ld(component_ld: &Path) -> Option<PathBuf> {
     Some(component_ld.parent()?.join("gcc-ld/wasm-ld")).filter(|path| path.is_file())
 }
 
+/// The first clang that has a C library for WebAssembly and what else it links with.
+pub fn wasi_clang() -> Option<PathBuf> {
+    let versions = (16..=30).rev().map(|version| format!("clang-{version}"));
+    let names = std::iter::once("clang".to_owned()).chain(versions);
+    names.filter_map(|name| find_program(&name)).find(|clang| {
+        ["libc.a", "crt1-reactor.o"].iter().all(|file| knows(clang, &format!("--print-file-name={file}")))
+            && knows(clang, "--print-libgcc-file-name")
+    })
+}
+
+/// Whether the file of which the compiler knows the name is there.
+fn knows(clang: &Path, question: &str) -> bool {
+    let mut command = Command::new(clang);
+    command.args(["--target=wasm32-wasi", "-Wno-deprecated", question]);
+    command
+        .output()
+        .is_ok_and(|answer| Path::new(String::from_utf8_lossy(&answer.stdout).trim_end()).is_file())
+}
+
 /// A program of this name on `PATH` or where `cargo install` puts it.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();

@@ -154,7 +154,7 @@ fn javascript(folder: &Path, output: &Path) -> Result<Command> {
 /// With make, by the project's own Makefile, which takes the tools as variables.
 fn c(folder: &Path, output: &Path) -> Result<Command> {
     let make = find("make", || "on Debian: apt-get install make".into())?;
-    let clang = clang().ok_or_else(|| {
+    let clang = toolchain::wasi_clang().ok_or_else(|| {
         missing(
             "a clang with wasi-libc",
             "on Debian: apt-get install clang-22 libclang-rt-22-dev-wasm32 wasi-libc",
@@ -205,25 +205,6 @@ fn bindings(folder: &Path) -> Result<()> {
         fs::write(&file, content).with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(())
-}
-
-/// The first clang that can compile for WASI and has what it links with.
-fn clang() -> Option<PathBuf> {
-    let versions = (16..=30).rev().map(|version| format!("clang-{version}"));
-    let names = std::iter::once("clang".to_owned()).chain(versions);
-    names.filter_map(|name| find_program(&name)).find(|clang| {
-        ["libc.a", "crt1-reactor.o"].iter().all(|file| knows(clang, &format!("--print-file-name={file}")))
-            && knows(clang, "--print-libgcc-file-name")
-    })
-}
-
-/// Whether the file of which the compiler knows the name is there.
-fn knows(clang: &Path, question: &str) -> bool {
-    let mut command = Command::new(clang);
-    command.args(["--target=wasm32-wasi", "-Wno-deprecated", question]);
-    command
-        .output()
-        .is_ok_and(|answer| Path::new(String::from_utf8_lossy(&answer.stdout).trim_end()).is_file())
 }
 
 /// A program on `PATH`, or the sentence that says how to get it.

@@ -13,6 +13,8 @@
 //! }
 //! ```
 
+pub mod tools;
+
 use std::env;
 use std::path::{Path, PathBuf};
 

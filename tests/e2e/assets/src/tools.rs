@@ -1,0 +1,31 @@
+//! Where the tools are that make modules in other languages than Rust.
+//!
+//! `cargo xtask setup` installs them, in the versions that the templates ask for; the tests that build projects use them.
+
+use std::{env, ffi::OsString, path::PathBuf};
+
+use crate::cache;
+
+/// A virtual environment with componentize-py.
+pub fn python() -> PathBuf {
+    cache().join("tools/python")
+}
+
+/// A folder of npm's with jco.
+pub fn javascript() -> PathBuf {
+    cache().join("tools/javascript")
+}
+
+/// `PATH`, with the tools before everything else.
+///
+/// ```
+/// let path = gadgetd_kube_assets::tools::path();
+/// assert!(std::env::split_paths(&path).any(|folder| folder.ends_with("tools/python/bin")));
+/// ```
+pub fn path() -> OsString {
+    let given = env::var_os("PATH").unwrap_or_default();
+    let ours = [python().join("bin"), javascript().join("node_modules/.bin")];
+    let all = ours.into_iter().chain(env::split_paths(&given));
+    // What came out of a PATH, and names without a colon, fit into one.
+    env::join_paths(all).unwrap_or(given)
+}
