@@ -24,7 +24,8 @@ Exit status:
   0  done
   1  failed
   2  wrong usage
-  3  the recording is incomplete; the result is still printed, and what was lost is told";
+  3  the recording is incomplete; the result is still printed, and what was lost is told
+  4  the gadget says that what was recorded is not as it should be; the result is still printed";
 
 const RUN_USAGE: &str = "\
 kubectl gadget run [OPTIONS] <GADGET> --pod <NAME>

@@ -14,6 +14,8 @@ pub(crate) struct Results {
     pub notes: Vec<String>,
     /// Whether something that should be in it was lost, and what.
     pub lost: Vec<String>,
+    /// Why what was recorded is not as it should be, in the words of the gadget.
+    pub objections: Vec<String>,
     /// Why there is nothing, where there is nothing.
     pub nothing: Option<String>,
 }
@@ -34,6 +36,8 @@ pub(crate) fn results(trace: &Trace) -> Results {
             (None, true) => {}
         }
     }
+    let objects = |output: &Output| Some(format!("{}: {}", who(output), output.objection.as_ref()?));
+    results.objections = outputs.iter().filter_map(objects).collect();
     let dropped = status.progress.as_ref().map_or(0, |p| p.dropped);
     if dropped > 0 {
         results.lost.push(format!("{dropped} documents had to make room for others"));
@@ -123,6 +127,7 @@ pub(crate) fn element(output: &Output) -> Value {
     set("resource", output.resource.as_deref());
     set("localhostProfile", output.localhost_profile.as_deref());
     set("warning", output.warning.as_deref());
+    set("objection", output.objection.as_deref());
     element
 }
 
@@ -172,8 +177,13 @@ pub(crate) fn deliver(
             "incomplete: node {node} has not answered, and what it recorded is missing"
         ));
     }
+    for objection in &results.objections {
+        crate::note(format_args!("not as it should be: {objection}"));
+    }
     Ok(match (written, results.lost.is_empty() && missing.is_empty()) {
         (false, _) => ExitCode::FAILURE,
+        // What is refused is refused, whatever else was lost.
+        (true, _) if !results.objections.is_empty() => ExitCode::from(crate::OBJECTED),
         (true, true) => ExitCode::SUCCESS,
         (true, false) => ExitCode::from(crate::INCOMPLETE),
     })
@@ -214,6 +224,17 @@ mod tests {
             let results = results(&status(vec![output("cart-0", "app", Some(document))]));
             assert_eq!(results, Results { text: Some(want.into()), ..Results::default() });
         }
+    }
+
+    #[test]
+    fn an_objection_stands_beside_the_document() {
+        let mut outputs = vec![output("cart-0", "app", Some("text")), output("cart-0", "log", Some("text"))];
+        outputs[1].objection = Some("1 call would be refused: mount".into());
+        let found = results(&status(outputs));
+        assert_eq!(found.objections, ["shop/cart-0/log: 1 call would be refused: mount"]);
+        assert!(
+            found.lost.is_empty() && found.text.is_some_and(|text| text.contains("\"objection\": \"1 call"))
+        );
     }
 
     #[test]

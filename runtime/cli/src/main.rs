@@ -27,6 +27,8 @@ use cli::{AdvisorCommand, Cli, Command};
 
 /// What a recording that is incomplete ends with.
 const INCOMPLETE: u8 = 3;
+/// What one ends with that a gadget objects to.
+const OBJECTED: u8 = 4;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

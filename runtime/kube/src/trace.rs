@@ -238,6 +238,10 @@ pub struct Output {
     /// How many calls there were beyond these.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub more_calls: u64,
+    /// Why what was recorded is not as it should be, in the words of the gadget; absent where it is, or where the gadget
+    /// does not judge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objection: Option<String>,
     /// The place of the document in the order in which this node made them.
     #[serde(default)]
     pub sequence: u64,

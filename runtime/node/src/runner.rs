@@ -120,14 +120,17 @@ impl Runner for HostRunner {
 
     async fn run(&self, run: controller::Run<'_>) -> Ran {
         let ordered = run.order.target.is_some();
-        let (product, report) = match self.report(run).await {
+        let mut objection = None;
+        let (product, calls) = match self.report(run).await {
             Ok(mut report) => {
                 let calls = std::mem::take(&mut report.audit);
+                let failures: Vec<_> = report.verdicts.iter().filter_map(|v| v.failure.as_deref()).collect();
+                objection = (!failures.is_empty()).then(|| failures.join("; "));
                 (product(report, ordered).map_err(RunError::Failed), calls)
             }
             Err((error, report)) => (Err(error), report.map(|report| report.audit).unwrap_or_default()),
         };
-        Ran { product, calls: report.iter().map(call).collect() }
+        Ran { product, calls: calls.iter().map(call).collect(), objection }
     }
 }
 

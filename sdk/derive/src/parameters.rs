@@ -15,13 +15,11 @@ use crate::attributes::{Default, Param, help, kebab};
 const NAME_MAX: usize = 64;
 
 pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
-    let fields = match input.data {
-        Data::Struct(DataStruct { fields: Fields::Named(fields), .. }) => fields.named,
-        _ => {
-            let text = "parameters are a struct with named fields; the words of one are an enum with `#[derive(Choice)]`";
-            return Err(Error::new(input.ident.span(), text));
-        }
+    let Data::Struct(DataStruct { fields: Fields::Named(fields), .. }) = input.data else {
+        let text = "parameters are a struct with named fields; the words of one are an enum with `#[derive(Choice)]`";
+        return Err(Error::new(input.ident.span(), text));
     };
+    let fields = fields.named;
     if !input.generics.params.is_empty() {
         return Err(Error::new(input.generics.span(), "parameters have no generics"));
     }

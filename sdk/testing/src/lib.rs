@@ -49,9 +49,9 @@ mod convert;
 use std::{path::Path, sync::Arc};
 
 use gadget_sdk::{
-    Capture, Document, Reason,
+    Capture, Document, Reason, Verdict,
     kube::Error as KubeError,
-    testing::{Emitted, KubeAnswer, KubeCall, Line, Made},
+    testing::{Emitted, Judged, KubeAnswer, KubeCall, Line, Made},
 };
 use gadgetd_core::kube::Granted;
 use gadgetd_host::{
@@ -91,6 +91,8 @@ pub struct Outcome {
     pub emitted: Vec<Emitted>,
     /// The objects that it reported.
     pub made: Vec<Made>,
+    /// What it said of what was recorded.
+    pub verdicts: Vec<Judged>,
     /// The calls that it made to the cluster, denied ones among them.
     pub calls: Vec<KubeCall>,
     /// The lines that the gadget and the formatter logged.
@@ -282,7 +284,7 @@ fn outcome(recorded: Recorded) -> Outcome {
         Ok(report) => (Ok(()), report),
         Err(error) => (Err(error.fault), *error.report),
     };
-    let Report { documents, objects, log, .. } = report;
+    let Report { documents, objects, verdicts, log, .. } = report;
     let about = |indices: &[usize]| {
         let names = indices.iter().filter_map(|index| recording.captures.get(*index));
         names.map(|capture| capture.container.to_string()).collect::<Vec<_>>()
@@ -299,6 +301,13 @@ fn outcome(recorded: Recorded) -> Outcome {
         made: objects
             .into_iter()
             .map(|object| Made { about: about(&object.about), object: convert::made(object) })
+            .collect(),
+        verdicts: verdicts
+            .into_iter()
+            .map(|judged| Judged {
+                about: about(&judged.about),
+                verdict: judged.failure.map_or(Verdict::Pass, Verdict::Fail),
+            })
             .collect(),
         calls: recording.kube.iter().map(|exchange| convert::call(&exchange.call)).collect(),
         log: log.into_iter().map(convert::line).collect(),

@@ -18,6 +18,8 @@ pub(super) fn files() -> Result<Vec<Generated>> {
     let mut resolve = Resolve::default();
     let pushed = resolve.push_dir(workspace().join(FOLDER));
     let (package, _) = pushed.with_context(|| format!("cannot read {FOLDER}"))?;
+    let silent = undocumented(&resolve, package);
+    ensure!(silent.is_empty(), "{FOLDER} does not say what these are: {}", silent.join(", "));
     Ok(vec![Generated::new(REFERENCE, Reference { resolve: &resolve }.page(package)?)])
 }
 
@@ -85,7 +87,6 @@ impl Reference<'_> {
     fn interface(&self, page: &mut String, interface: &Interface) -> Result<()> {
         let name = interface.name.as_deref().context("an interface has a name")?;
         writeln!(page, "## Interface `{name}`\n")?;
-        ensure!(!interface.docs.is_empty(), "interface {name} has no documentation");
         paragraphs(page, &interface.docs);
         let mut used = Vec::new();
         for (name, id) in &interface.types {
@@ -205,6 +206,44 @@ impl Reference<'_> {
     }
 }
 
+/// What has no documentation, by the names from the interface on.
+fn undocumented(resolve: &Resolve, package: PackageId) -> Vec<String> {
+    let mut silent = Vec::new();
+    let mut look = |docs: &Docs, name: &[&str]| {
+        if docs.is_empty() {
+            silent.push(name.join("."));
+        }
+    };
+    for (interface, id) in &resolve.packages[package].interfaces {
+        let Interface { docs, types, functions, .. } = &resolve.interfaces[*id];
+        look(docs, &[interface]);
+        for (name, id) in types {
+            let ty = &resolve.types[*id];
+            if matches!(ty.kind, TypeDefKind::Type(_)) {
+                continue; // One that is used, and said to be something elsewhere.
+            }
+            look(&ty.docs, &[interface, name]);
+            match &ty.kind {
+                TypeDefKind::Record(it) => {
+                    it.fields.iter().for_each(|field| look(&field.docs, &[interface, name, &field.name]));
+                }
+                TypeDefKind::Variant(it) => {
+                    it.cases.iter().for_each(|case| look(&case.docs, &[interface, name, &case.name]));
+                }
+                TypeDefKind::Enum(it) => {
+                    it.cases.iter().for_each(|case| look(&case.docs, &[interface, name, &case.name]));
+                }
+                TypeDefKind::Flags(it) => {
+                    it.flags.iter().for_each(|flag| look(&flag.docs, &[interface, name, &flag.name]));
+                }
+                _ => {}
+            }
+        }
+        functions.values().for_each(|function| look(&function.docs, &[interface, &function.name]));
+    }
+    silent
+}
+
 fn words<'a>(page: &mut String, what: &str, all: impl Iterator<Item = (&'a String, &'a Docs)>) -> Result<()> {
     writeln!(page, "| {what} | |\n|---|---|")?;
     for (name, docs) in all {
@@ -263,6 +302,11 @@ mod tests {
         ";
         let mut resolve = Resolve::default();
         let package = resolve.push_str("a.wit", source)?;
+        let silent = undocumented(&resolve, package);
+        assert!(
+            silent.contains(&"other.thing.pair".into()) && !silent.contains(&"it.take".into()),
+            "{silent:?}"
+        );
         let page = Reference { resolve: &resolve }.page(package)?;
         for want in [
             "# The contract `a:b@1.2.3`\n",

@@ -95,14 +95,16 @@ fn an_outcome() -> impl Strategy<Value = Outcome> {
         .prop_map(|(media_type, body, about)| Emitted { document: Document { media_type, body }, about });
     let object = (a_kind(), option::of(words()), words(), option::of(words()), about())
         .prop_map(|(kind, namespace, name, usage, about)| MadeObject { kind, namespace, name, usage, about });
+    let verdict = (option::of(words()), about()).prop_map(|(failure, about)| Verdict { failure, about });
     let line = (words(), words(), vec((words(), words()), 0..2)).prop_map(|(module, message, fields)| Line {
         module,
         level: Level::Warn,
         message,
         fields,
     });
-    (option::of(fault), vec(document, 0..3), vec(object, 0..3), vec(line, 0..3))
-        .prop_map(|(fault, documents, objects, log)| Outcome { fault, documents, objects, log })
+    (option::of(fault), vec(document, 0..3), vec(object, 0..3), vec(verdict, 0..3), vec(line, 0..3)).prop_map(
+        |(fault, documents, objects, verdicts, log)| Outcome { fault, documents, objects, verdicts, log },
+    )
 }
 
 prop_compose! {

@@ -162,12 +162,14 @@ pub struct Ran {
     pub product: Result<Product, RunError>,
     /// The calls to the cluster that it made, or tried to, in their order.
     pub calls: Vec<Call>,
+    /// Why what was recorded is not as it should be, if the gadget says so.
+    pub objection: Option<String>,
 }
 
 impl From<Result<Product, RunError>> for Ran {
     /// A run without calls.
     fn from(product: Result<Product, RunError>) -> Self {
-        Self { product, calls: Vec::new() }
+        Self { product, calls: Vec::new(), objection: None }
     }
 }
 

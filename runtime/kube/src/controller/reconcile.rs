@@ -644,6 +644,7 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
                     entry.output = result.output;
                     entry.resource = result.resource;
                     entry.localhost_profile = result.localhost_profile;
+                    entry.objection = result.objection;
                     place(&mut made.outputs, entry);
                 }
                 Err(RunError::Empty) => {
@@ -720,14 +721,19 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
             reason,
             order,
         };
-        let Ran { product, calls: made } = self.context.parts.runner.run(run).await;
+        let Ran { product, calls: made, objection } = self.context.parts.runner.run(run).await;
         for call in &made {
             self.context.settings.observer.called(&trace.spec.gadget, call);
         }
         *calls = made;
         let document = match product? {
             Product::Object(Written { resource, localhost_profile }) => {
-                return Ok(Output { resource: Some(resource), localhost_profile, ..Output::default() });
+                return Ok(Output {
+                    resource: Some(resource),
+                    localhost_profile,
+                    objection,
+                    ..Output::default()
+                });
             }
             Product::Document(_) if external => {
                 return Err(RunError::Failed("it made a document, and no object".into()));
@@ -735,11 +741,11 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
             Product::Document(document) => document,
         };
         let Some(name) = name else {
-            return Ok(Output { output: Some(document.body), ..Output::default() });
+            return Ok(Output { output: Some(document.body), objection, ..Output::default() });
         };
         let name = format!("{name}{}", extension(&document.media_type));
         match self.context.parts.files.write(&self.namespace, &name, &document.body).await {
-            Ok(path) => Ok(Output { localhost_profile: Some(path), ..Output::default() }),
+            Ok(path) => Ok(Output { localhost_profile: Some(path), objection, ..Output::default() }),
             Err(PartError::Refused(text)) => Err(refused(text)),
             Err(PartError::Unavailable(text)) => Err(RunError::Unavailable(text)),
         }
