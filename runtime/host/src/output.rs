@@ -81,11 +81,14 @@ pub struct MadeObject {
 }
 
 /// What a gadget thinks of what was recorded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Verdict {
     /// Why it is not as it should be, in one line; `None`: it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
     /// The captures that it is about, as indices into the run's.
+    #[serde(default = "first")]
     pub about: Vec<usize>,
 }
 

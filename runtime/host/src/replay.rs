@@ -116,6 +116,7 @@ fn outcome(result: &Result<Report, RunError>) -> Outcome {
         fault,
         documents: report.documents.clone(),
         objects: report.objects.clone(),
+        verdicts: report.verdicts.clone(),
         log: report.log.iter().map(Line::from).collect(),
     }
 }

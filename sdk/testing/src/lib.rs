@@ -51,7 +51,7 @@ use std::{path::Path, sync::Arc};
 use gadget_sdk::{
     Capture, Document, Reason,
     kube::Error as KubeError,
-    testing::{Emitted, KubeAnswer, KubeCall, Line, Made},
+    testing::{Emitted, Judged, KubeAnswer, KubeCall, Line, Made},
 };
 use gadgetd_core::kube::Granted;
 use gadgetd_host::{
@@ -91,6 +91,8 @@ pub struct Outcome {
     pub emitted: Vec<Emitted>,
     /// The objects that it reported.
     pub made: Vec<Made>,
+    /// What it said of what was recorded.
+    pub verdicts: Vec<Judged>,
     /// The calls that it made to the cluster, denied ones among them.
     pub calls: Vec<KubeCall>,
     /// The lines that the gadget and the formatter logged.
@@ -202,8 +204,8 @@ impl Component {
         outcome(self.runtime.block_on(self.host.record(run)))
     }
 
-    /// Runs it on a recording, and checks that everything comes out that the recording says: outcome, documents, objects
-    /// and calls to the cluster. What is chosen here otherwise, but for the other module, does not matter then.
+    /// Runs it on a recording, and checks that everything comes out that the recording says: outcome, documents, objects,
+    /// verdicts and calls to the cluster. What is chosen here otherwise, but for the other module, does not matter then.
     ///
     /// # Panics
     ///
@@ -282,7 +284,7 @@ fn outcome(recorded: Recorded) -> Outcome {
         Ok(report) => (Ok(()), report),
         Err(error) => (Err(error.fault), *error.report),
     };
-    let Report { documents, objects, log, .. } = report;
+    let Report { documents, objects, verdicts, log, .. } = report;
     let about = |indices: &[usize]| {
         let names = indices.iter().filter_map(|index| recording.captures.get(*index));
         names.map(|capture| capture.container.to_string()).collect::<Vec<_>>()
@@ -299,6 +301,10 @@ fn outcome(recorded: Recorded) -> Outcome {
         made: objects
             .into_iter()
             .map(|object| Made { about: about(&object.about), object: convert::made(object) })
+            .collect(),
+        verdicts: verdicts
+            .into_iter()
+            .map(|verdict| Judged { about: about(&verdict.about), verdict: convert::verdict(verdict) })
             .collect(),
         calls: recording.kube.iter().map(|exchange| convert::call(&exchange.call)).collect(),
         log: log.into_iter().map(convert::line).collect(),

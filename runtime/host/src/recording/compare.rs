@@ -6,7 +6,7 @@ use gadgetd_core::kube::Resource;
 use similar::TextDiff;
 
 use super::{Failure, KubeExchange, KubeRequest, Outcome, Recording, kube::KubeAnswer};
-use crate::output::{Emitted, MadeObject};
+use crate::output::{Emitted, MadeObject, Verdict};
 
 /// How many equal lines are shown around those that differ.
 const CONTEXT: usize = 3;
@@ -16,7 +16,7 @@ const CONTEXT: usize = 3;
 pub struct Difference(String);
 
 impl Difference {
-    /// Compares what came of two runs: the outcome, the calls to the cluster, documents and objects. What was logged is
+    /// Compares what came of two runs: the outcome, the calls to the cluster, documents, objects and verdicts. What was logged is
     /// not compared: its words are for people. `None` if nothing differs.
     ///
     /// A recording that says nothing of its result differs from each that does.
@@ -38,11 +38,11 @@ impl fmt::Display for Difference {
 }
 
 /// What of an outcome counts.
-type Essence<'a> = (Option<&'a Failure>, &'a [Emitted], &'a [MadeObject]);
+type Essence<'a> = (Option<&'a Failure>, &'a [Emitted], &'a [MadeObject], &'a [Verdict]);
 
 fn essence(recording: &Recording) -> Option<Essence<'_>> {
-    let Outcome { fault, documents, objects, .. } = recording.result.as_ref()?;
-    Some((fault.as_ref(), documents, objects))
+    let Outcome { fault, documents, objects, verdicts, .. } = recording.result.as_ref()?;
+    Some((fault.as_ref(), documents, objects, verdicts))
 }
 
 /// What came of a run, for people.
@@ -60,7 +60,7 @@ fn printed(recording: &Recording) -> String {
         call(&mut text, n, exchange);
     }
     let nothing = Outcome::default();
-    let Outcome { documents, objects, .. } = recording.result.as_ref().unwrap_or(&nothing);
+    let Outcome { documents, objects, verdicts, .. } = recording.result.as_ref().unwrap_or(&nothing);
     for (n, Emitted { document, about }) in (1..).zip(documents) {
         let _ = writeln!(text, "== document {n}: {}, of {}", document.media_type, captures(about));
         text += &document.body;
@@ -76,6 +76,12 @@ fn printed(recording: &Recording) -> String {
         if let Some(usage) = usage {
             let _ = writeln!(text, "used as: {usage}");
         }
+    }
+    for (n, Verdict { failure, about }) in (1..).zip(verdicts) {
+        let verdict = failure
+            .as_deref()
+            .map_or("as it should be".to_owned(), |why| format!("not as it should be: {why}"));
+        let _ = writeln!(text, "== verdict {n}, of {}: {verdict}", captures(about));
     }
     safe(&text)
 }

@@ -38,7 +38,7 @@ use crate::{
     fault::bytes,
     gadget::Reason,
     log::{Level, LogLine},
-    output::{Emitted, MadeObject, Target},
+    output::{Emitted, MadeObject, Target, Verdict},
 };
 
 /// The version of the file format that this gadgetd writes, and the only one that it reads.
@@ -110,6 +110,9 @@ pub struct Outcome {
     /// The objects that were reported, in that order.
     #[serde(default)]
     pub objects: Vec<MadeObject>,
+    /// What the gadget said of what was recorded, in that order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub verdicts: Vec<Verdict>,
     /// What both modules logged.
     #[serde(default)]
     pub log: Vec<Line>,

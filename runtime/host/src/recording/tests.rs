@@ -101,8 +101,10 @@ fn an_outcome() -> impl Strategy<Value = Outcome> {
         message,
         fields,
     });
-    (option::of(fault), vec(document, 0..3), vec(object, 0..3), vec(line, 0..3))
-        .prop_map(|(fault, documents, objects, log)| Outcome { fault, documents, objects, log })
+    let verdict = (option::of(words()), about()).prop_map(|(failure, about)| Verdict { failure, about });
+    (option::of(fault), vec(document, 0..3), vec(object, 0..3), vec(verdict, 0..3), vec(line, 0..3)).prop_map(
+        |(fault, documents, objects, verdicts, log)| Outcome { fault, documents, objects, verdicts, log },
+    )
 }
 
 prop_compose! {
@@ -280,4 +282,12 @@ fn a_difference_is_shown_and_safe() {
     let difference = Difference::between(&Recording::of([]), &with("a", "")).unwrap().to_string();
     assert!(difference.contains("-== outcome: nothing is said\n+== outcome: ok\n"), "{difference}");
     assert!(Difference::between(&with("a", ""), &with("a\n", "")).is_some());
+    let mut judged = with("a", "");
+    let why = Verdict { failure: Some("it calls bpf".into()), about: vec![0] };
+    judged.result.as_mut().unwrap().verdicts.push(why);
+    let difference = Difference::between(&with("a", ""), &judged).unwrap().to_string();
+    assert!(
+        difference.contains("+== verdict 1, of capture 0: not as it should be: it calls bpf\n"),
+        "{difference}"
+    );
 }
