@@ -64,6 +64,10 @@ pub(crate) fn made(object: gadgetd_host::MadeObject) -> sdk::MadeObject {
     sdk::MadeObject { kind: kind(&of), namespace, name, usage }
 }
 
+pub(crate) fn verdict(verdict: gadgetd_host::Verdict) -> sdk::Verdict {
+    verdict.failure.map_or(sdk::Verdict::Pass, sdk::Verdict::Fail)
+}
+
 pub(crate) fn kind(resource: &Resource) -> Kind {
     let Resource { group, version, plural, kind: name, namespaced } = resource.clone();
     Kind { group, version, plural, name, namespaced }

@@ -204,8 +204,8 @@ impl Component {
         outcome(self.runtime.block_on(self.host.record(run)))
     }
 
-    /// Runs it on a recording, and checks that everything comes out that the recording says: outcome, documents, objects
-    /// and calls to the cluster. What is chosen here otherwise, but for the other module, does not matter then.
+    /// Runs it on a recording, and checks that everything comes out that the recording says: outcome, documents, objects,
+    /// verdicts and calls to the cluster. What is chosen here otherwise, but for the other module, does not matter then.
     ///
     /// # Panics
     ///
@@ -304,10 +304,7 @@ fn outcome(recorded: Recorded) -> Outcome {
             .collect(),
         verdicts: verdicts
             .into_iter()
-            .map(|judged| Judged {
-                about: about(&judged.about),
-                verdict: judged.failure.map_or(Verdict::Pass, Verdict::Fail),
-            })
+            .map(|verdict| Judged { about: about(&verdict.about), verdict: convert::verdict(verdict) })
             .collect(),
         calls: recording.kube.iter().map(|exchange| convert::call(&exchange.call)).collect(),
         log: log.into_iter().map(convert::line).collect(),

@@ -8,7 +8,7 @@ use common::{
     Guest, HOST, assert_host_is_well, built_in, captures,
     cluster::{ALL, Memory, granting, things},
 };
-use gadgetd_core::kube::{KubeError, Verb};
+use gadgetd_core::kube::{Granted, KubeError, Verb};
 use gadgetd_host::{
     Cluster, Formatter, Gadget, Matching, ModuleRef, Params, Reason, Recorded, Run, Target,
     recording::{Difference, KubeAnswer, KubeRequest, Recording, RecordingError},
@@ -61,7 +61,10 @@ async fn every_answer_comes_again() {
                  list - -;apply shop three;get shop huge;get shop hangs;get shop a/b";
     let api = Arc::new(Memory::default());
     let cluster = granting(&api, vec![things(&ALL)]);
-    let clusters = [Some(cluster.clone()), Some(Cluster { budget: 3, ..cluster.clone() }), None];
+    let of = |calls| {
+        Some(Cluster { granted: Arc::new(Granted { grants: vec![things(&ALL)], calls }), ..cluster.clone() })
+    };
+    let clusters = [Some(cluster.clone()), of(3), None];
     for cluster in clusters {
         let first = record_calls(&gadget, calls, cluster).await;
         assert_eq!(first.kube.len(), calls.split(';').count());
@@ -75,7 +78,7 @@ async fn every_answer_comes_again() {
         assert_eq!(api.calls.lock().unwrap().len(), reached, "the cluster is not there any more");
     }
     // The rows are worth something: each kind of answer is among them.
-    let first = record_calls(&gadget, calls, Some(Cluster { budget: 11, ..cluster })).await;
+    let first = record_calls(&gadget, calls, of(11)).await;
     let kinds = first.kube.iter().map(|exchange| match exchange.answer.as_ref().unwrap() {
         KubeAnswer::Kinds(_) => "kinds",
         KubeAnswer::Object(_) => "object",

@@ -61,7 +61,8 @@ pub(crate) async fn run(args: &BenchArgs) -> Result<ExitCode> {
     // A cache of our own: the first time everything is compiled, the second time it is there.
     let cache = tempfile::tempdir().context("cannot make a folder for compiled modules")?;
     let host = || {
-        let config = HostConfig { limits: limits.clone(), cache_dir: Some(cache.path().to_owned()) };
+        let cache_dir = Some(cache.path().to_owned());
+        let config = HostConfig { limits: limits.clone(), cache_dir, ..HostConfig::default() };
         Host::new(config).context("cannot run gadgets")
     };
     let load = async |host: &Host| {

@@ -96,7 +96,7 @@ pub(crate) fn run(args: &NewArgs) -> Result<ExitCode> {
     }
     let shown = folder.display();
     note(&format!("{shown} is a {} now; its README.md says what to do with it", args.kind.template()));
-    note(&format!("build it: gadgetd module build {shown}"));
+    note(&format!("build it: gadgetd module build {shown}; test it: gadgetd module test {shown}"));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -124,8 +124,8 @@ fn sdk(given: Option<&Path>) -> Result<String> {
 fn files(args: &NewArgs, sdk: &str) -> Result<Vec<(PathBuf, String)>> {
     let language = args.lang.template();
     let mut files = Vec::new();
-    for part in ["common", args.kind.template()] {
-        let folder = format!("{language}/{part}");
+    let kind = args.kind.template();
+    for folder in [format!("{language}/common"), format!("{language}/{kind}"), format!("any/{kind}")] {
         let template =
             TEMPLATES.get_dir(&folder).with_context(|| format!("there is no template {folder}"))?;
         collect(template, template.path(), &mut files)?;
@@ -188,6 +188,8 @@ fn name(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use gadgetd_host::recording::Recording;
+
     use super::*;
 
     #[test]
@@ -220,6 +222,12 @@ mod tests {
                     assert_eq!(left, None, "in {shown} of {lang:?} {kind:?}");
                 }
                 assert!(files.iter().any(|(_, text)| text.contains("count-calls")), "{lang:?} {kind:?}");
+                let tests: Vec<_> = files.iter().filter(|(path, _)| path.starts_with("tests")).collect();
+                assert!(!tests.is_empty(), "{lang:?} {kind:?}");
+                for (path, text) in tests {
+                    let recording = Recording::parse(text.as_bytes()).expect(&path.display().to_string());
+                    assert!(recording.result.is_some(), "{} says nothing", path.display());
+                }
             }
         }
     }

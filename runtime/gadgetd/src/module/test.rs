@@ -15,7 +15,7 @@ use gadgetd_host::{
 };
 
 use super::replayed::{Modules, read};
-use crate::{host::host, output};
+use crate::{host::offline, output};
 
 /// Where a project has its recordings.
 const FOLDER: &str = "tests";
@@ -51,7 +51,7 @@ pub(crate) async fn run(args: &TestArgs) -> Result<ExitCode> {
         (ModuleRef::parse(&args.module), Path::new("."))
     };
     let recordings = if args.replay.is_empty() { recordings(folder)? } else { args.replay.clone() };
-    let host = host()?;
+    let host = offline()?;
     let modules = Modules::load(&host, &module, args.gadget.as_deref(), args.formatter.as_deref()).await?;
 
     let mut failed = 0;

@@ -78,7 +78,9 @@ fn printed(recording: &Recording) -> String {
         }
     }
     for (n, Verdict { failure, about }) in (1..).zip(verdicts) {
-        let verdict = failure.as_ref().map_or_else(|| "pass".to_owned(), |why| format!("fail: {why}"));
+        let verdict = failure
+            .as_deref()
+            .map_or("as it should be".to_owned(), |why| format!("not as it should be: {why}"));
         let _ = writeln!(text, "== verdict {n}, of {}: {verdict}", captures(about));
     }
     safe(&text)

@@ -282,4 +282,12 @@ fn a_difference_is_shown_and_safe() {
     let difference = Difference::between(&Recording::of([]), &with("a", "")).unwrap().to_string();
     assert!(difference.contains("-== outcome: nothing is said\n+== outcome: ok\n"), "{difference}");
     assert!(Difference::between(&with("a", ""), &with("a\n", "")).is_some());
+    let mut judged = with("a", "");
+    let why = Verdict { failure: Some("it calls bpf".into()), about: vec![0] };
+    judged.result.as_mut().unwrap().verdicts.push(why);
+    let difference = Difference::between(&with("a", ""), &judged).unwrap().to_string();
+    assert!(
+        difference.contains("+== verdict 1, of capture 0: not as it should be: it calls bpf\n"),
+        "{difference}"
+    );
 }
