@@ -49,7 +49,7 @@ mod convert;
 use std::{path::Path, sync::Arc};
 
 use gadget_sdk::{
-    Capture, Document, Reason, Verdict,
+    Capture, Document, Reason,
     kube::Error as KubeError,
     testing::{Emitted, Judged, KubeAnswer, KubeCall, Line, Made},
 };

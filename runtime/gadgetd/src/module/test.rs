@@ -112,7 +112,7 @@ async fn update(host: &Host, modules: &Modules, file: &Path) -> Result<Verdict> 
     if recording == old {
         return Ok(Verdict::Same);
     }
-    output::to_file(file, &recording.to_json()?).context("cannot be written")?;
+    output::to_file(file, recording.to_json()?.as_bytes()).context("cannot be written")?;
     Ok(Verdict::Updated)
 }
 
