@@ -7,7 +7,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use gadgetd_core::kube::{
-    Call, Grant, Granting, Guard, KubeApi, KubeError, Names, Permission, Resource, Verb,
+    Call, Grant, Granted, Granting, Guard, KubeApi, KubeError, Names, Permission, Resource, Verb,
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
