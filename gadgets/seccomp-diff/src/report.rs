@@ -1,5 +1,7 @@
 //! The difference, for people and for programs.
 
+use std::fmt::Write as _;
+
 use gadget_sdk::{Abi, Capture, Phases, output::printable};
 use serde::Serialize;
 use syscall_knowledge::{Risk, purpose};
@@ -27,22 +29,22 @@ pub(crate) fn text(difference: &Difference, profile: &Profile, capture: &Capture
             text.push_str("\nIt allows whatever it does not name: what of it is not used cannot be told.\n")
         }
         Unused::Names(names) => {
-            text.push_str(&format!("\nAllowed, and not made: {}\n", names.len()));
+            let _ = writeln!(text, "\nAllowed, and not made: {}", names.len());
             for risk in [Risk::High, Risk::Elevated, Risk::Low] {
                 let names = names.iter().filter(|(_, of)| *of == risk).map(|(name, _)| name.as_str());
                 lines(&mut text, risk, names);
             }
         }
     }
-    text.push_str(&match refused.len() {
-        0 => "\nVerdict: pass. It would refuse nothing of what was recorded.\n".to_owned(),
-        calls => format!("\nVerdict: fail. It would refuse {}.\n", counted(calls)),
-    });
+    let _ = match refused.len() {
+        0 => writeln!(text, "\nVerdict: pass. It would refuse nothing of what was recorded."),
+        calls => writeln!(text, "\nVerdict: fail. It would refuse {}.", counted(calls)),
+    };
     text
 }
 
 fn table(text: &mut String, title: &str, calls: &[Made]) {
-    text.push_str(&format!("\n{title}: {}\n", calls.len()));
+    let _ = writeln!(text, "\n{title}: {}", calls.len());
     let rows: Vec<[String; 4]> = calls
         .iter()
         .map(|made| {
@@ -54,7 +56,7 @@ fn table(text: &mut String, title: &str, calls: &[Made]) {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let [risk, name, phases] = [width(0), width(1), width(2)];
     for row in &rows {
-        text.push_str(&format!("  {:risk$}  {:name$}  {:phases$}  {}\n", row[0], row[1], row[2], row[3]));
+        let _ = writeln!(text, "  {:risk$}  {:name$}  {:phases$}  {}", row[0], row[1], row[2], row[3]);
     }
 }
 

@@ -14,6 +14,8 @@
 //! assert_eq!(run.emitted[0].document.body, "web: 1 system call\n");
 //! ```
 
+use std::fmt::Write as _;
+
 use gadget_sdk::{
     Abi, Capture, Choice, Description, Document, Error, Gadget, Module, Parameters, Phases, Run,
     output::printable,
@@ -102,7 +104,7 @@ impl Counts {
             (self.nameless, "without a name"),
         ];
         for (count, what) in parts.into_iter().filter(|(count, _)| *count > 0) {
-            text += &format!(", {count} {what}");
+            let _ = write!(text, ", {count} {what}");
         }
         if !self.complete {
             text += " (and some were lost)";
