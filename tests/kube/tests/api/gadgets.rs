@@ -219,14 +219,14 @@ async fn a_gadget_out_of_a_registry_does_what_it_is_granted() -> Result<()> {
         [(true, "ok".into()), not_granted(&in_shop("get", "two")), not_granted(&in_shop("list", ""))]
     );
     // Verbs.
-    let found =
-        denied(&grant(&["Get"], &["*"]), None, &["get SHOP one", "create SHOP three", "apply SHOP one"]);
+    let asked = ["get SHOP one", "create SHOP three", "apply SHOP one"];
+    let found = denied(&grant(&["Get"], &["*"]), None, &asked).await?;
     let want = [
         (true, "ok".into()),
         not_granted(&in_shop("create", "three")),
         not_granted(&in_shop("apply", "one")),
     ];
-    assert_eq!(found.await?, want);
+    assert_eq!(found, want);
     // Namespaces, and the list of all of them.
     let found = denied(&grant(&all, &["*"]), None, &["get gadget one", "list - -"]).await?;
     let want = [not_granted("get things.test.gadgetd gadget/one"), not_granted("list things.test.gadgetd")];
