@@ -23,12 +23,12 @@ pub(crate) struct RegistryArgs {
     pub plain_http: bool,
 
     /// Trust this authority too (a file of certificates in PEM), and encrypt every connection; may be repeated.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "GADGETD_CA", value_name = "FILE", value_delimiter = ',')]
     pub ca: Vec<PathBuf>,
 
     /// A host that registries may send to for a component, as `pkg-containers.githubusercontent.com` or `*.example.com`; may be
     /// repeated. It is asked by https, without the login, and what it sends is verified.
-    #[arg(long = "blob-host", value_name = "HOST")]
+    #[arg(long = "blob-host", env = "GADGETD_BLOB_HOSTS", value_name = "HOST", value_delimiter = ',')]
     pub blob_hosts: Vec<String>,
 }
 

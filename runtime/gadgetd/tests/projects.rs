@@ -23,7 +23,7 @@ const GADGETD: &str = env!("CARGO_BIN_EXE_gadgetd");
 /// A host with the limits that modules have everywhere. Only time to compile is given away: the machine may be busy.
 static HOST: LazyLock<Host> = LazyLock::new(|| {
     let limits = Limits { compile: Duration::from_mins(10), ..Limits::default() };
-    Host::new(HostConfig { limits, cache_dir: None }).unwrap()
+    Host::new(HostConfig { limits, ..HostConfig::default() }).unwrap()
 });
 
 /// gadgetd, with the tools of every language, in a folder. It has nobody to ask for its own SDK.

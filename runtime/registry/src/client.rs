@@ -9,13 +9,16 @@ use std::{
 use gadgetd_host::{Digest, FetchError, Fetched, Fetching, KeyId, Origin, Registry, Trust, Wanted};
 use oci_client::{
     Reference as OciReference, RegistryOperation,
-    client::{Certificate, CertificateEncoding, Client as Pusher, ClientConfig, ClientProtocol},
+    client::{
+        Certificate as PushCertificate, CertificateEncoding, Client as Pusher, ClientConfig, ClientProtocol,
+    },
     errors::OciDistributionError,
     manifest::OCI_IMAGE_MEDIA_TYPE,
     secrets::RegistryAuth,
 };
-use reqwest::{Client as Http, header::HeaderValue, redirect::Policy};
+use reqwest::{Certificate, Client as Http, StatusCode, header::HeaderValue, redirect::Policy};
 use rustls::crypto::ring;
+use webpki_root_certs::TLS_SERVER_ROOT_CERTS;
 
 use crate::{
     artifact::{self, About},
@@ -41,7 +44,8 @@ pub struct Config {
     pub idle: Duration,
     /// Whether a connection is encrypted.
     pub encryption: Encryption,
-    /// Certificates of authorities that are trusted besides the system's, in PEM.
+    /// Certificates of authorities that are trusted in addition, in PEM. Trusted are also those that the system trusts (or
+    /// `$SSL_CERT_FILE` and `$SSL_CERT_DIR` name), and where there are none, as in a bare container image, Mozilla's.
     pub authorities: Vec<String>,
     /// Hosts, besides the registry's own, that it may send to for a component: `cdn.example.com`, `*.example.com`.
     /// Many public registries keep content elsewhere. Such a host is asked by https only and without the login, and what it
@@ -178,9 +182,8 @@ impl Client {
         let pushed = async {
             let to = reference.to_push()?;
             let (manifest, config) = artifact::describe(&component, about);
-            let pusher = self.pusher(reference).await?;
             let blobs = [component, config];
-            self.push_all(&pusher, reference, to, blobs, &manifest).await?;
+            self.push_all(reference, to, blobs, &manifest).await?;
             Ok(Digest::of(&manifest))
         };
         self.in_time(reference, pushed).await
@@ -199,9 +202,8 @@ impl Client {
             let signed = Signed::new(reference, digest, key);
             let (manifest, config, new) = signature::add(list.as_deref(), &signed)?;
             if new {
-                let pusher = self.pusher(reference).await?;
                 let blobs = [signed.payload.into_bytes(), config];
-                self.push_all(&pusher, reference, &reference.with_tag(tag), blobs, &manifest).await?;
+                self.push_all(reference, &reference.with_tag(tag), blobs, &manifest).await?;
             }
             Ok(digest)
         };
@@ -210,13 +212,15 @@ impl Client {
 
     async fn push_all(
         &self,
-        pusher: &Pusher,
         reference: &Reference,
         to: &OciReference,
         blobs: [Vec<u8>; 2],
         manifest: &[u8],
     ) -> Result<(), Error> {
-        let failed = |error| push_failed(reference, error);
+        let login = self.login(reference).await?;
+        let failed = |error| push_failed(reference, &login, error);
+        let pusher = self.pusher(reference).await.map_err(failed)?;
+        pusher.auth(to, &login, RegistryOperation::Push).await.map_err(failed)?;
         for blob in blobs {
             let digest = Digest::of(&blob).to_string();
             if !pusher.blob_exists(to, &digest).await.map_err(failed)? {
@@ -248,16 +252,18 @@ impl Client {
             idle: self.config.idle,
             blob_hosts: &self.config.blob_hosts,
         };
-        Ok(Session::new(self.http()?, reference, rules, login))
+        Ok(Session::new(self.http().await?, reference, rules, login))
     }
 
-    async fn pusher(&self, reference: &Reference) -> Result<Pusher, Error> {
-        let certificate =
-            |pem: &String| Certificate { encoding: CertificateEncoding::Pem, data: pem.clone().into_bytes() };
+    async fn pusher(&self, reference: &Reference) -> Result<Pusher, OciDistributionError> {
+        let certificate = |(encoding, data)| PushCertificate { encoding, data };
+        let system = blocking(authorities).await.into_iter().map(|der| (CertificateEncoding::Der, der));
+        let own =
+            self.config.authorities.iter().map(|pem| (CertificateEncoding::Pem, pem.clone().into_bytes()));
         let http = self.plain_http(reference);
         let config = ClientConfig {
             protocol: if http { ClientProtocol::Http } else { ClientProtocol::Https },
-            extra_root_certificates: self.config.authorities.iter().map(certificate).collect(),
+            tls_certs_only: system.chain(own).map(certificate).collect(),
             // One request for each part: what a registry surely takes.
             use_monolithic_push: true,
             platform_resolver: None,
@@ -266,12 +272,7 @@ impl Client {
             user_agent: USER_AGENT,
             ..ClientConfig::default()
         };
-        let failed = |error| push_failed(reference, error);
-        let pusher = Pusher::try_from(config).map_err(failed)?;
-        let login = self.login(reference).await?;
-        let here = reference.with_tag("latest".to_owned());
-        pusher.auth(&here, &login, RegistryOperation::Push).await.map_err(failed)?;
-        Ok(pusher)
+        Pusher::try_from(config)
     }
 
     async fn login(&self, reference: &Reference) -> Result<RegistryAuth, Error> {
@@ -289,24 +290,39 @@ impl Client {
         }
     }
 
-    fn http(&self) -> Result<&Http, Error> {
+    async fn http(&self) -> Result<&Http, Error> {
         if let Some(http) = self.http.get() {
             return Ok(http);
         }
-        let mut authorities = Vec::new();
+        let system = blocking(authorities).await;
+        let system = system.iter().map(|der| Certificate::from_der(der).map_err(Error::Client));
+        let mut trusted = system.collect::<Result<Vec<_>, _>>()?;
         for pem in &self.config.authorities {
-            authorities.extend(reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(Error::Client)?);
+            trusted.extend(Certificate::from_pem_bundle(pem.as_bytes()).map_err(Error::Client)?);
         }
         let http = Http::builder()
             .redirect(Policy::none())
             .connect_timeout(self.config.connect)
             .read_timeout(self.config.idle)
-            .tls_certs_merge(authorities)
+            .tls_certs_only(trusted)
             .user_agent(USER_AGENT)
             .build()
             .map_err(Error::Client)?;
         Ok(self.http.get_or_init(|| http))
     }
+}
+
+/// The certificates of the authorities that are trusted here, in DER.
+fn authorities() -> Vec<Vec<u8>> {
+    let found = rustls_native_certs::load_native_certs();
+    for error in found.errors {
+        tracing::debug!("an authority is not trusted: {error}");
+    }
+    if found.certs.is_empty() {
+        tracing::debug!("this system trusts no authority: Mozilla's are");
+        return TLS_SERVER_ROOT_CERTS.iter().map(|certificate| certificate.to_vec()).collect();
+    }
+    found.certs.into_iter().map(|certificate| certificate.to_vec()).collect()
 }
 
 impl Registry for Client {
@@ -336,7 +352,8 @@ async fn verify(
     };
     let mut verification = Verification::default();
     for (descriptor, signature) in signature::list(&list)? {
-        let payload = session.payload(artifact::layer_of(&descriptor)?).await?;
+        let Ok(layer) = artifact::layer_of(&descriptor) else { continue };
+        let payload = session.payload(layer).await?;
         let Ok(payload) = String::from_utf8(payload) else { continue };
         let signed = Signed { payload, signature };
         if let Some(key) = verification.look(&signed, artifact, trust) {
@@ -346,14 +363,22 @@ async fn verify(
     Err(verification.refusal(artifact, trust))
 }
 
-fn push_failed(reference: &Reference, source: OciDistributionError) -> Error {
+fn push_failed(reference: &Reference, login: &RegistryAuth, source: OciDistributionError) -> Error {
     let registry = reference.registry().to_owned();
     match source {
         OciDistributionError::RequestError(source) if source.is_connect() => {
             Error::Unreachable { registry, source }
         }
+        OciDistributionError::RequestError(source) if source.status().is_some_and(is_denial) => {
+            Error::denied(reference, login)
+        }
+        OciDistributionError::UnauthorizedError { .. } => Error::denied(reference, login),
         source => Error::Push { registry, source },
     }
+}
+
+fn is_denial(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 
 /// Runs what waits for a disk or a program.

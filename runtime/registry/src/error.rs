@@ -3,10 +3,13 @@
 use std::{fmt, time::Duration};
 
 use gadgetd_host::{Digest, FetchError};
-use oci_client::errors::OciDistributionError;
+use oci_client::{errors::OciDistributionError, secrets::RegistryAuth};
 use thiserror::Error;
 
-use crate::{credentials::CredentialsError, reference::ReferenceError};
+use crate::{
+    credentials::CredentialsError,
+    reference::{Reference, ReferenceError},
+};
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,6 +218,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// No access, with this login.
+    pub(crate) fn denied(reference: &Reference, login: &RegistryAuth) -> Self {
+        Self::Denied {
+            registry: reference.registry().to_owned(),
+            repository: reference.repository().to_owned(),
+            known: *login != RegistryAuth::Anonymous,
+        }
+    }
+
     /// Whether trying again later may help, with nothing changed here or there.
     pub fn is_temporary(&self) -> bool {
         match self {

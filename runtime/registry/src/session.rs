@@ -214,7 +214,7 @@ impl<'a> Session<'a> {
                 secret(&format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
                     .ok_or_else(|| refused("the stored login does not fit into a header"))
             }
-            RegistryAuth::Anonymous => Err(self.denied()),
+            RegistryAuth::Anonymous => Err(Error::denied(self.reference, &self.login)),
             _ => Err(refused("it names neither the scheme Bearer nor Basic")),
         }
     }
@@ -281,19 +281,11 @@ impl<'a> Session<'a> {
         let status = response.status();
         match status {
             StatusCode::NOT_FOUND => Error::NotFound { part, place: asked.to_owned() },
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self.denied(),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::denied(self.reference, &self.login),
             _ => {
                 let body = self.read(response, part, MESSAGE_MAX).await.unwrap_or_default();
                 Error::Status { registry, part, status: status.as_u16(), message: message(&body) }
             }
-        }
-    }
-
-    fn denied(&self) -> Error {
-        Error::Denied {
-            registry: self.reference.registry().to_owned(),
-            repository: self.reference.repository().to_owned(),
-            known: self.login != RegistryAuth::Anonymous,
         }
     }
 
