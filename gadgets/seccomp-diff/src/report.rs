@@ -26,7 +26,7 @@ pub(crate) fn text(difference: &Difference, profile: &Profile, capture: &Capture
     table(&mut text, "May be refused", maybe);
     match unused {
         Unused::Unlimited => {
-            text.push_str("\nIt allows whatever it does not name: what of it is not used cannot be told.\n")
+            text.push_str("\nIt allows whatever it does not name: what of it is not used cannot be told.\n");
         }
         Unused::Names(names) => {
             let _ = writeln!(text, "\nAllowed, and not made: {}", names.len());
@@ -88,7 +88,7 @@ struct Json<'a> {
     refused: Vec<Call<'a>>,
     maybe: Vec<Call<'a>>,
     /// `null`: the profile allows whatever it does not name.
-    unused: Option<Vec<Name<'a>>>,
+    unused: Option<Vec<Unmade<'a>>>,
 }
 
 #[derive(Serialize)]
@@ -113,7 +113,7 @@ struct Call<'a> {
 }
 
 #[derive(Serialize)]
-struct Name<'a> {
+struct Unmade<'a> {
     name: &'a str,
     risk: String,
     purpose: &'static str,
@@ -141,7 +141,7 @@ pub(crate) fn json(
         maybe: difference.maybe.iter().map(Call::from).collect(),
         unused: match &difference.unused {
             Unused::Unlimited => None,
-            Unused::Names(names) => Some(names.iter().map(Name::from).collect()),
+            Unused::Names(names) => Some(names.iter().map(Unmade::from).collect()),
         },
     };
     Ok(serde_json::to_string_pretty(&json)? + "\n")
@@ -162,7 +162,7 @@ impl<'a> From<&'a Made> for Call<'a> {
     }
 }
 
-impl<'a> From<&'a (String, Risk)> for Name<'a> {
+impl<'a> From<&'a (String, Risk)> for Unmade<'a> {
     fn from((name, risk): &'a (String, Risk)) -> Self {
         Self { name, risk: risk.to_string(), purpose: purpose(name).about }
     }

@@ -45,6 +45,7 @@ pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
     let ident = input.ident;
     Ok(quote! {
         #[automatically_derived]
+        #[allow(clippy::useless_conversion)] // Of defaults that have their type already.
         impl ::gadget_sdk::Parameters for #ident {
             fn specs() -> ::std::vec::Vec<::gadget_sdk::Spec> {
                 ::std::vec![#(#specs),*]
