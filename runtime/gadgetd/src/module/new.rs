@@ -225,7 +225,8 @@ mod tests {
                 let tests: Vec<_> = files.iter().filter(|(path, _)| path.starts_with("tests")).collect();
                 assert!(!tests.is_empty(), "{lang:?} {kind:?}");
                 for (path, text) in tests {
-                    let recording = Recording::parse(text.as_bytes()).expect(&path.display().to_string());
+                    let recording = Recording::parse(text.as_bytes());
+                    let recording = recording.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
                     assert!(recording.result.is_some(), "{} says nothing", path.display());
                 }
             }
