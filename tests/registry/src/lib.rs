@@ -179,7 +179,8 @@ pub struct Front {
 
 impl Front {
     /// Starts one before a registry. `answer` is given the head of each request, from its method on, and may give the bytes of an
-    /// answer, which are sent as they are; after them the connection is closed, unless they end in [`Front::HANG`].
+    /// answer, which are sent as they are; after them the connection is closed, which they
+    /// had better say (`Connection: close`), unless they end in [`Front::HANG`].
     pub fn before(
         registry: &Registry,
         answer: impl Fn(&str) -> Option<Vec<u8>> + Send + Sync + 'static,

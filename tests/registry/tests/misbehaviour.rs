@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 /// Whether an error is the one that is meant.
 type Is = fn(&Error) -> bool;
 
-/// An answer of a server.
+/// An answer of a server, which says that it closes the connection: a client that goes on with it would find it gone.
 fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
-    let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+    let head =
+        format!("HTTP/1.1 {status}\r\n{headers}Connection: close\r\nContent-Length: {}\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()
 }
 

@@ -290,14 +290,15 @@ async fn a_token_is_fetched_where_one_is_asked_for() {
         let asks = head.starts_with("GET /token?service=test&scope=repository%3Amine%3Apull HTTP");
         let knows = head.to_ascii_lowercase().contains("authorization: basic bwu6c2vjcmv0");
         let body = if asks && knows { r#"{"token": "t", "access_token": "t"}"# } else { "{}" };
-        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+        format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+            .into_bytes()
     });
     let place = format!("http://{}/token", realm.address());
     let front = Front::before(&registry, move |head| {
         let allowed = head.to_ascii_lowercase().contains("authorization: bearer t\r\n");
         let challenge = format!(
             "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer realm=\"{place}\",service=\"test\"\r\n\
-             Content-Length: 0\r\n\r\n"
+             Connection: close\r\nContent-Length: 0\r\n\r\n"
         );
         (!allowed).then(|| challenge.into_bytes())
     });
