@@ -330,7 +330,7 @@ shop/seccomp-abc   *           a=b      *           *      seccomp   -         0
         assert_eq!(line.collect::<Vec<_>>(), want);
         assert!(text.contains("create seccompprofiles.security-profiles-operator.x-k8s.io"), "{text}");
         let wide = gadgets(&[note], Some(Format::Wide)).unwrap();
-        assert!(wide.lines().last().unwrap().ends_with("apply configmaps   Notes.   no key"), "{wide}");
+        assert!(wide.lines().last().unwrap().ends_with("apply configmaps   Notes.    no key"), "{wide}");
         // One of its name takes the place of what is built in.
         let text = gadgets(&[Gadget::new("seccomp", Default::default())], None).unwrap();
         assert_eq!(text.matches("seccomp ").count(), 1, "{text}");

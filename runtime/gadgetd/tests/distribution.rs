@@ -31,8 +31,10 @@ impl Author {
             .current_dir(self.0.path())
             .env("DOCKER_CONFIG", self.0.path())
             .env_remove("REGISTRY_AUTH_FILE");
-        // As in a container that has nothing but gadgetd: it trusts Mozilla's authorities then.
-        command.env("SSL_CERT_FILE", "/nonexistent").env("SSL_CERT_DIR", "/nonexistent");
+        // As in a container that has nothing but gadgetd: it trusts Mozilla's authorities then. Whoever pushes has a system.
+        if !matches!(arguments.get(1), Some(&"push" | &"sign")) {
+            command.env("SSL_CERT_FILE", "/nonexistent").env("SSL_CERT_DIR", "/nonexistent");
+        }
         start(&mut command).finish()
     }
 }

@@ -272,6 +272,8 @@ impl Client {
             user_agent: USER_AGENT,
             ..ClientConfig::default()
         };
+        // It makes a client of its own first, with the authorities of the system, and panics where there are none.
+        reqwest::Client::builder().build()?;
         Pusher::try_from(config)
     }
 

@@ -21,7 +21,7 @@
 //! use gadget_testing::Component;
 //!
 //! let kind = testing::kind("security-profiles-operator.x-k8s.io", "v1", "seccompprofiles", "SeccompProfile", false);
-//! let web = testing::capture("web").call(gadget_sdk::Abi::Native, 0, "read", Default::default()).build();
+//! let web = testing::capture("web").call(gadget_sdk::Abi::Native, 0, "read", gadget_sdk::Phases::APPLICATION).build();
 //! let outcome = Component::load("seccomp")
 //!     .formatter("spo")
 //!     .target("shop", "cart")
