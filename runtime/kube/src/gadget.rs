@@ -135,20 +135,20 @@ words! {
 #[serde(rename_all = "camelCase")]
 pub struct GadgetGrant {
     /// The API group; empty for the core group.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 253))]
     pub group: String,
     /// The kind, as its plural in paths, such as configmaps. No subresources.
     #[schemars(length(min = 1, max = 63))]
     pub resource: String,
     /// What may be done.
-    #[serde(default, deserialize_with = "null_is_empty")]
+    #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub verbs: Vec<GrantVerb>,
     /// In which namespaces; "*" means all of them, and objects without one. Empty: in none.
-    #[serde(default, deserialize_with = "null_is_empty")]
+    #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<String>,
     /// To objects of which names; "*" means all, which List needs. Empty: to none.
-    #[serde(default, deserialize_with = "null_is_empty")]
+    #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
 }
 
