@@ -5,7 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
-    sync::LazyLock,
+    sync::{LazyLock, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -72,6 +72,9 @@ impl Project {
 
     /// The component. `None`: a tool is missing here, which was told loudly, and is a failure with `CI=true`.
     fn build(&self) -> Option<ModuleRef> {
+        // Projects in Rust share a target folder, in which two of one name would take each other's component.
+        static ONE_BY_ONE: Mutex<()> = Mutex::new(());
+        let _alone = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let file = self.folder.with_extension("wasm");
         let mut build = gadgetd(&self.folder, &["build", "--output"]);
         let (built, said) = output(build.arg(&file));
