@@ -13,6 +13,15 @@ use gadgetd_artifacts::workspace;
 pub(crate) fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(workspace()).args(arguments);
+    // What cargo says about the package that it runs, this one, is nothing to a build that is started from here. Some build
+    // scripts look at it, and would run again whenever somebody calls cargo first in this way and then directly.
+    let of_package = |name: &str| {
+        let words = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+        words.iter().any(|word| name.starts_with(word))
+    };
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_package)) {
+        command.env_remove(name);
+    }
     command
 }
 

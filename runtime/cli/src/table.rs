@@ -143,7 +143,8 @@ pub(crate) fn gadgets(gadgets: &[Gadget], format: Option<Format>) -> Result<Stri
         Some(Format::Json) => json(&list(gadgets)),
         Some(Format::Yaml) => yaml(&list(gadgets)),
         Some(Format::Name) => {
-            Ok(gadgets.iter().map(|g| format!("gadget.gadget.kinvolk.io/{}\n", g.name_any())).collect())
+            let names = gadgets.iter().map(|g| format!("gadget.gadget.kinvolk.io/{}", g.name_any()));
+            Ok(lines(names))
         }
         Some(Format::Wide) => Ok(gadget_rows(gadgets, true)),
         None => Ok(gadget_rows(gadgets, false)),
@@ -208,15 +209,20 @@ fn granted(grants: &[Grant]) -> String {
     let one = |grant: &Grant| {
         let verbs: Vec<_> = grant.verbs.iter().map(ToString::to_string).collect();
         let (kind, names) = (qualified(&grant.plural, &grant.group), names(&grant.names));
-        let named = if names == "*" { String::new() } else { format!(" {names}") };
+        let objects = if names == "*" { String::new() } else { format!(" {names}") };
         let namespaces = match &grant.namespaces {
             Names::Any => String::new(),
             Names::These(these) => format!(" in {}", these.join(",")),
         };
-        format!("{} {kind}{named}{namespaces}", verbs.join(","))
+        format!("{} {kind}{objects}{namespaces}", verbs.join(","))
     };
     let all: Vec<_> = grants.iter().map(one).collect();
     if all.is_empty() { "-".to_owned() } else { all.join("; ") }
+}
+
+/// Each in a line.
+fn lines(texts: impl Iterator<Item = String>) -> String {
+    texts.flat_map(|text| [text, "\n".to_owned()]).collect()
 }
 
 fn qualified(plural: &str, group: &str) -> String {
@@ -332,7 +338,7 @@ shop/seccomp-abc   *           a=b      *           *      seccomp   -         0
         let wide = gadgets(&[note], Some(Format::Wide)).unwrap();
         assert!(wide.lines().last().unwrap().ends_with("apply configmaps   Notes.    no key"), "{wide}");
         // One of its name takes the place of what is built in.
-        let text = gadgets(&[Gadget::new("seccomp", Default::default())], None).unwrap();
+        let text = gadgets(&[Gadget::new("seccomp", gadgetd_kube::GadgetSpec::default())], None).unwrap();
         assert_eq!(text.matches("seccomp ").count(), 1, "{text}");
     }
 

@@ -56,7 +56,7 @@ fn fits(text: &str, lines: &[&str]) -> bool {
                 Some(start) => first.starts_with(start),
                 None => first == *line,
             };
-            same && !(text.is_empty() && !line.is_empty()) && fits(after, rest)
+            same && (line.is_empty() || !text.is_empty()) && fits(after, rest)
         }
     }
 }
@@ -74,11 +74,8 @@ fn follow(language: &str) {
     for (index, Step { command, .. }) in steps.iter().enumerate() {
         let out = folder.path().join(format!("{index}.out"));
         // In this shell, not one below: a folder that was changed into stays, and so does a variable.
-        script += &format!(
-            "echo '+ {}' >&2\n{{ {command}\n}} > {}\n",
-            command.replace('\'', "'\\''"),
-            out.display()
-        );
+        let shown = command.replace('\'', "'\\''");
+        script.extend(["echo '+ ", &shown, "' >&2\n{ ", command, "\n} > ", &out.display().to_string(), "\n"]);
     }
     let work = folder.path().join("work");
     std::fs::create_dir(&work).unwrap();

@@ -77,14 +77,14 @@ impl Project {
         let _alone = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let file = self.folder.with_extension("wasm");
         let mut build = gadgetd(&self.folder, &["build", "--output"]);
-        let (built, said) = output(build.arg(&file));
+        let (outcome, said) = output(build.arg(&file));
         if said.contains(" is missing; install it: ") {
             assert!(std::env::var_os("CI").is_none(), "{said}");
             println!("SKIPPED: {} run `cargo xtask setup`", said.trim());
             return None;
         }
-        assert!(built.status.success(), "{said}{}", String::from_utf8_lossy(&built.stdout));
-        assert!(built.stdout.is_empty(), "what tools print is for people");
+        assert!(outcome.status.success(), "{said}{}", String::from_utf8_lossy(&outcome.stdout));
+        assert!(outcome.stdout.is_empty(), "what tools print is for people");
         Some(ModuleRef::File(file))
     }
 }
@@ -316,7 +316,7 @@ fn missing_tools_are_named_with_the_way_to_get_them() {
         let mut build = gadgetd(&project.folder, &["build"]);
         // Nor what `cargo install` has put where it puts things.
         build.env("PATH", "/nowhere").env("CARGO_HOME", "/nowhere");
-        let (built, said) = output(&mut build);
-        assert!(built.status.code() == Some(1) && said.contains(says), "{said}");
+        let (outcome, said) = output(&mut build);
+        assert!(outcome.status.code() == Some(1) && said.contains(says), "{said}");
     }
 }

@@ -65,6 +65,7 @@ macro_rules! words {
 }
 pub(crate) use words;
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // The signature is serde's.
 pub(crate) fn is_zero(number: &u64) -> bool {
     *number == 0
 }

@@ -244,7 +244,8 @@ pub(crate) struct Live {
 
 impl std::fmt::Debug for Live {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Live").field("gadget", &self.gadget).field("granted", &self.granted()).finish()
+        let mut debug = f.debug_struct("Live");
+        debug.field("gadget", &self.gadget).field("granted", &self.granted()).finish_non_exhaustive()
     }
 }
 

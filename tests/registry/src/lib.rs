@@ -69,15 +69,14 @@ impl Registry {
         let mut authority = None;
         if options.tls {
             authority = Some(certificates(folder.path()));
-            config += &format!(
-                "  tls: {{certificate: {}, key: {}}}\n",
-                at("server.crt").display(),
-                at("server.key").display()
-            );
+            let (certificate, key) = (at("server.crt"), at("server.key"));
+            config += "  tls: {certificate: ";
+            config.extend([&*certificate.to_string_lossy(), ", key: ", &key.to_string_lossy(), "}\n"]);
         }
         if options.login {
             fs::write(at("htpasswd"), HTPASSWD).expect("cannot write the logins");
-            config += &format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", at("htpasswd").display());
+            config += "auth: {htpasswd: {realm: test, path: ";
+            config.extend([&*at("htpasswd").to_string_lossy(), "}}\n"]);
         }
         fs::write(at("config.yml"), config).expect("cannot write the registry's configuration");
         let mut process = Command::new("docker-registry")

@@ -31,6 +31,9 @@ fn parts(registry: &Registry, pushed: &str) -> [String; 3] {
     [first(&artifact.to_string()), signatures, payload]
 }
 
+/// What is done to a file of the registry.
+type Damage = fn(&mut Vec<u8>);
+
 /// Whoever can write to the registry's disk changes a file, and changes it back.
 #[tokio::test]
 async fn what_was_changed_in_the_registry_is_refused() {
@@ -55,7 +58,7 @@ async fn what_was_changed_in_the_registry_is_refused() {
         );
         *bytes = list.to_string().into_bytes();
     };
-    let rows: [(&str, &str, fn(&mut Vec<u8>), Is); 8] = [
+    let rows: [(&str, &str, Damage, Is); 8] = [
         ("a bit of the component", &layer, flip, |e| matches!(e, Error::Tampered { part: Part::Layer, .. })),
         (
             "half of the component",
@@ -129,6 +132,7 @@ async fn the_signature_is_verified_before_the_component_is_asked_for() {
 
 /// What a registry may do to one of the requests, and what comes of it.
 #[tokio::test]
+#[allow(clippy::too_many_lines)] // A row for each way to misbehave.
 async fn a_registry_that_misbehaves_is_named_and_left() {
     let (registry, pushed) = signed().await;
     let [layer, ..] = parts(&registry, &pushed);

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::{fs, sync::Arc};
+use std::{fs, path::Path, sync::Arc};
 
 use common::{Fetcher, LIMIT, ME, MODULE, STRANGER, config, digest, push, reference, signed, trust};
 use gadgetd_guests::formatter;
@@ -19,6 +19,9 @@ use oci_client::{
 };
 use serde_json::{Value, json};
 
+/// Whether it is the refusal that is wanted.
+type Refusal = fn(&Error) -> bool;
+
 #[tokio::test]
 async fn a_module_comes_back_by_tag_and_by_digest() {
     let registry = Registry::start();
@@ -30,10 +33,10 @@ async fn a_module_comes_back_by_tag_and_by_digest() {
     let anybody = trust(&[], true);
     let without_tag = format!("{}/me/mine@{}", registry.address(), digest(&pushed));
     for text in [&tag, &pushed, &without_tag] {
-        let fetched = fetcher.fetch(text, &anybody).await.expect(text);
-        assert!(fetched.bytes == *MODULE, "{text} is something else");
-        assert_eq!(fetched.origin.manifest, digest(&pushed), "{text}");
-        assert_eq!(fetched.origin.signed_by, None, "{text}");
+        let module = fetcher.fetch(text, &anybody).await.expect(text);
+        assert!(module.bytes == *MODULE, "{text} is something else");
+        assert_eq!(module.origin.manifest, digest(&pushed), "{text}");
+        assert_eq!(module.origin.signed_by, None, "{text}");
     }
     let error = fetcher.fetch(&tag.replace("1.0", "2.0"), &anybody).await.unwrap_err();
     assert!(matches!(error, Error::NotFound { .. }), "{error}");
@@ -110,7 +113,6 @@ async fn only_what_somebody_who_is_trusted_signed_is_taken() {
     client.sign(&reference(&format!("{}/tagged:1", registry.address())), &ME).await.unwrap();
 
     let (me, stranger) = (Some(ME.public().id()), Some(STRANGER.public().id()));
-    type Refusal = fn(&Error) -> bool;
     let not_signed: Refusal = |error| matches!(error, Error::Unsigned(_));
     let by_others: Refusal = |error| matches!(error, Error::Stranger { .. });
     let no_trust: Refusal = |error| matches!(error, Error::NobodyIsTrusted);
@@ -207,10 +209,10 @@ async fn what_was_verified_is_had_without_the_registry() {
     let (mut registry, pushed) = signed().await;
     let fetcher = Fetcher::new();
     let mine = trust(&[&ME], false);
-    let fetched = fetcher.fetch(&pushed, &mine).await.unwrap();
+    let module = fetcher.fetch(&pushed, &mine).await.unwrap();
     assert_eq!(fetcher.kept().len(), 3);
     registry.stop();
-    assert_eq!(fetcher.fetch(&pushed, &mine).await.unwrap().origin, fetched.origin);
+    assert_eq!(fetcher.fetch(&pushed, &mine).await.unwrap().origin, module.origin);
     assert_eq!(fetcher.fetch(&pushed, &trust(&[], true)).await.unwrap().origin.signed_by, None);
     // Here, everything must be asked for again: another key, a tag, a file that was exchanged.
     let tag = pushed.split_once('@').unwrap().0;
@@ -218,7 +220,11 @@ async fn what_was_verified_is_had_without_the_registry() {
         let error = fetcher.fetch(text, &trust).await.unwrap_err();
         assert!(matches!(error, Error::Unreachable { .. }) && error.is_temporary(), "{error}");
     }
-    let component = fetcher.kept().into_iter().find(|name| name.ends_with(".wasm")).unwrap();
+    let component = fetcher
+        .kept()
+        .into_iter()
+        .find(|name| Path::new(name).extension().is_some_and(|e| e == "wasm"))
+        .unwrap();
     fs::write(fetcher.folder().join(component), formatter(None)).unwrap();
     let error = fetcher.fetch(&pushed, &mine).await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error}");

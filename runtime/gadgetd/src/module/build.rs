@@ -37,12 +37,11 @@ pub(crate) fn run(args: &BuildArgs) -> Result<ExitCode> {
     let folder =
         args.dir.canonicalize().with_context(|| format!("there is no folder {}", args.dir.display()))?;
     let language = recognize(&folder)?;
-    let output = match &args.output {
-        Some(file) => std::path::absolute(file).with_context(|| format!("{} is no path", file.display()))?,
-        None => {
-            let name = folder.file_name().context("the root of the file system is no project")?;
-            folder.join(name).with_extension("wasm")
-        }
+    let output = if let Some(file) = &args.output {
+        std::path::absolute(file).with_context(|| format!("{} is no path", file.display()))?
+    } else {
+        let name = folder.file_name().context("the root of the file system is no project")?;
+        folder.join(name).with_extension("wasm")
     };
     match language {
         Language::Rust => rust(&folder, &output)?,

@@ -146,15 +146,15 @@ fn begin<I: Installer>(
         work.spawn(async move {
             let outcome = installer.install(&name, &object.spec).await;
             match &outcome {
-                Ok(installed) => {
+                Ok(module) => {
                     tracing::info!(
                         gadget = name,
-                        digest = installed.digest,
+                        digest = module.digest,
                         "has the module of a Gadget object"
                     );
                 }
                 Err(error) => {
-                    tracing::warn!(gadget = name, %error, "cannot run the module of a Gadget object")
+                    tracing::warn!(gadget = name, %error, "cannot run the module of a Gadget object");
                 }
             }
             let told = status.tell(&object, &outcome).await;
@@ -206,7 +206,7 @@ impl Status {
             // Whoever changed it leads to another event.
             Ok(()) | Err(KubeError::Conflict(_) | KubeError::NotFound(_)) => {}
             Err(error) => {
-                tracing::warn!(gadget = object.name_any(), %error, "cannot write the status of a Gadget")
+                tracing::warn!(gadget = object.name_any(), %error, "cannot write the status of a Gadget");
             }
         }
     }
@@ -313,8 +313,11 @@ fn nodes(count: usize) -> String {
 mod tests {
     use super::*;
 
-    fn status(nodes: &[(&str, i64, Option<&str>)]) -> GadgetStatus {
-        let node = |(node, generation, reason): &(&str, i64, Option<&str>)| GadgetNode {
+    /// A node, the generation that it looked at, and why it cannot run it.
+    type Row = (&'static str, i64, Option<&'static str>);
+
+    fn status(nodes: &[Row]) -> GadgetStatus {
+        let node = |(node, generation, reason): &Row| GadgetNode {
             node: (*node).into(),
             generation: *generation,
             ready: reason.is_none(),
@@ -325,7 +328,7 @@ mod tests {
 
     #[test]
     fn it_is_ready_when_it_is_everywhere() {
-        let rows: [(&[(&str, i64, Option<&str>)], &str, &str); 4] = [
+        let rows: [(&[Row], &str, &str); 4] = [
             (&[("a", 2, None), ("b", 2, None)], "True", "it can run on 2 nodes"),
             (&[("a", 2, None), ("b", 1, None)], "Unknown", "1 node still to look at it"),
             (&[("a", 2, Some("no key")), ("b", 1, None)], "False", "it cannot run on 1 node: a: no key"),

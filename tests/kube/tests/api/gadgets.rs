@@ -110,6 +110,7 @@ async fn settled(cluster: &Cluster, name: &str, ready: &str) -> Result<GadgetSta
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines)] // One grant after the other, on one cluster.
 async fn a_gadget_out_of_a_registry_does_what_it_is_granted() -> Result<()> {
     // One of its own: every node of a cluster looks at every Gadget.
     let Some(cluster) = Cluster::own().await? else { return Ok(()) };
@@ -120,8 +121,8 @@ async fn a_gadget_out_of_a_registry_does_what_it_is_granted() -> Result<()> {
         cluster.namespace(namespace).await?;
     }
     // The runtime may work on things of the shop; a grant alone gives nobody a right that the runtime has not.
-    let rule = json!({ "apiGroups": ["test.gadgetd"], "resources": ["things"], "verbs": ["*"] });
-    let role = json!({ "metadata": { "name": "things" }, "rules": [rule] });
+    let allowed = json!({ "apiGroups": ["test.gadgetd"], "resources": ["things"], "verbs": ["*"] });
+    let role = json!({ "metadata": { "name": "things" }, "rules": [allowed] });
     make(&Api::<Role>::namespaced(cluster.admin.clone(), &shop), role).await?;
     let binding = json!({
         "metadata": { "name": "things" },
