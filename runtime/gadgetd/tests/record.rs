@@ -235,10 +235,10 @@ fn ctrl_c_reaches_the_command_once() {
     }
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("profile.json");
-    let script = "trap 'echo got it' INT; echo ready; read line; echo \"read $line\"; exit 5";
+    let script = "trap 'echo got it' INT; echo armed; read line; echo \"read $line\"; exit 5";
     let mut terminal =
         Terminal::start(&["-vv", "run", "seccomp", "-o", file.to_str().unwrap(), "--", "sh", "-c", script]);
-    terminal.screen.until("ready");
+    terminal.screen.until("armed");
     terminal.master.write_all(b"\x03").unwrap();
     terminal.screen.until("the command has it from the terminal");
     terminal.screen.until("got it");
