@@ -51,7 +51,10 @@ fn modules_are_shown() {
     assert_eq!(about["capabilities"][0]["resource"], "seccompprofiles");
     assert!(about["size"].as_u64() > Some(10_000), "{about}");
     let unknown = run(["module", "inspect", "occi"]).code(2).stderr;
-    assert!(unknown.contains("there is no module \"occi\"; there are: seccomp, seccomp-diff, oci"), "{unknown}");
+    assert!(
+        unknown.contains("there is no module \"occi\"; there are: seccomp, seccomp-diff, oci"),
+        "{unknown}"
+    );
 }
 
 const RECORDING: &str = "tests/recordings/web.json";

@@ -104,7 +104,8 @@ impl Round<'_> {
             }
             let mut value = serde_json::from_str(&text)?;
             // A run that is repeated calls again, and takes another time for it.
-            let differ = ["time", "started", "lastNew", "lastTransitionTime", "sequence", "calls", "moreCalls"];
+            let differ =
+                ["time", "started", "lastNew", "lastTransitionTime", "sequence", "calls", "moreCalls"];
             forget(&mut value, &differ);
             Ok(value)
         };
