@@ -148,7 +148,7 @@ impl Given {
     fn parse(json: &str) -> Result<Self, String> {
         let mut document: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
         if document.get("kind").and_then(Value::as_str) == Some("SeccompProfile") {
-            document = document.get_mut("spec").map(Value::take).unwrap_or_default();
+            document = document.get_mut("spec").map(Value::take).ok_or("the SeccompProfile has no spec")?;
         }
         let document = Document::deserialize(document).map_err(|error| error.to_string())?;
         let default = action(&document.default_action, document.default_errno_ret.as_ref())?;

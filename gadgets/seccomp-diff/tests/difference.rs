@@ -176,6 +176,10 @@ fn what_is_no_profile_is_said() {
         ("podman", "against: it is neither runtime-default nor a seccomp profile in JSON"),
         ("{", "against: it is no seccomp profile: EOF"),
         ("{}", "against: it is no seccomp profile: missing field `defaultAction`"),
+        (
+            r#"{"kind": "SeccompProfile"}"#,
+            "against: it is no seccomp profile: the SeccompProfile has no spec",
+        ),
         (odd_action, "against: it is no seccomp profile: \"SCMP_ACT_DENY\" is no action"),
         (odd_field, "against: it is no seccomp profile: unknown field `archMap`"),
         (odd_errno, "against: it is no seccomp profile: errnoRet: it is no errno"),

@@ -94,10 +94,12 @@ impl Gadget for WorkloadConfigMap {
 fn write(run: &mut Run<'_>, kind: &Kind, namespace: &str, name: &str, mut calls: Calls) -> Result<(), Error> {
     match run.kube().get(kind, Some(namespace), name) {
         Ok(text) => {
-            let object: Value = serde_json::from_str(&text).unwrap_or_default();
+            // What cannot be read must not be written over: it is what earlier recordings found.
+            let unreadable = |why: String| Error::Other(format!("ConfigMap {namespace}/{name}: {why}"));
+            let object: Value = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
             for (container, names) in object["data"].as_object().into_iter().flatten() {
-                let names = names.as_str().unwrap_or_default().lines().map(str::to_owned);
-                calls.entry(container.clone()).or_default().extend(names);
+                let names = names.as_str().ok_or_else(|| unreadable(format!("{container} is no text")))?;
+                calls.entry(container.clone()).or_default().extend(names.lines().map(str::to_owned));
             }
         }
         Err(kube::Error::NotFound(_)) => {}

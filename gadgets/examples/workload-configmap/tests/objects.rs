@@ -72,6 +72,14 @@ fn what_was_known_stays() {
 }
 
 #[test]
+fn what_cannot_be_read_is_not_written_over() {
+    let there = json!({ "data": { "app": ["openat"] } });
+    let outcome = cluster(Some(there)).run(vec![capture("cart-0", "app", "close")]);
+    assert_eq!(outcome.result, Err(Error::Other("ConfigMap shop/cart-syscalls: app is no text".into())));
+    assert_eq!(applied(&outcome), Vec::<Value>::new());
+}
+
+#[test]
 fn a_run_may_ask_for_the_object() {
     let outcome = cluster(None).target("audit", "mine").run(vec![capture("cart-0", "app", "close")]);
     let object = &outcome.made[0].object;
