@@ -1,8 +1,7 @@
 // Writes a seccomp policy as a table for a spreadsheet (CSV, RFC 4180): a row for each call, with what happens to it and
 // who was seen making it. Calls of many containers can so be sorted, filtered and compared.
 
-import { log } from "gadget:framework/log@0.1.0";
-import { all } from "gadget:framework/params@0.1.0";
+import { logged, parameters, title } from "./contract.js";
 
 /** What the module says of itself. */
 export const module = {
@@ -73,11 +72,6 @@ function unruled(policy, calls) {
   return calls.filter(({ name }) => !names.has(name)).map(({ name, maker }) => [name, otherwise, ...maker]);
 }
 
-/** The shortest text that tells a person which container is meant. */
-function title({ id, name, pod }) {
-  return pod ? `${pod.namespace}/${pod.name}/${name ?? id}` : (name ?? id);
-}
-
 /** What happens to a call, as a word: `allow`, `errno=38`. */
 function word({ tag, val }) {
   return val == null ? tag : `${tag}=${val}`;
@@ -102,26 +96,4 @@ function condition({ index, op, value, valueTwo }) {
 function quoted(cell, between) {
   const text = /^[=+\-@\t\r]/.test(cell) ? `'${cell}` : cell;
   return /["\r\n]/.test(text) || text.includes(between) ? `"${text.replaceAll('"', '""')}"` : text;
-}
-
-/** The parameters of this run. One that has a default is always there. */
-function parameters() {
-  return Object.fromEntries(all().map(({ name, value }) => [name, value.val]));
-}
-
-/**
- * The contract's errors are thrown as `{ tag, val }`. To the host any other is the module's end, and no more: say first
- * what it was, in the log.
- */
-function logged(call) {
-  return (...args) => {
-    try {
-      return call(...args);
-    } catch (error) {
-      if (error instanceof Error) {
-        log("error", `${error}`, [{ name: "at", value: `${error.stack}`.trim().split("\n")[0] }]);
-      }
-      throw error;
-    }
-  };
 }

@@ -4,15 +4,14 @@ It says what a reviewer asks: what is allowed that was never seen, what was seen
 the container needs, and how far the recording can be trusted.
 """
 
-import functools
 import re
 from enum import Enum
 
 from componentize_py_types import Err
+from contract import logged, parameters, title
 from wit_world.exports import formatter, module
-from wit_world.imports import log, params, policy
+from wit_world.imports import params, policy
 from wit_world.imports.captures import Capture, Phases
-from wit_world.imports.log import Field, Level
 
 # What lets a call through.
 ALLOWING = (policy.Action_Allow, policy.Action_Log)
@@ -37,26 +36,6 @@ class Module:
         )
 
 
-def logged(function):
-    """To the host an exception is the module's end, and no more. Say first what it was, in the log."""
-
-    @functools.wraps(function)
-    def wrapper(*args):
-        try:
-            return function(*args)
-        except Err:  # An answer of the contract.
-            raise
-        except Exception as error:
-            place = error.__traceback__
-            while place.tb_next:
-                place = place.tb_next
-            where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}"
-            log.log(Level.ERROR, f"{type(error).__name__}: {error}", [Field("at", where)])
-            raise
-
-    return wrapper
-
-
 class Formatter:
     """What the module does."""
 
@@ -66,11 +45,11 @@ class Formatter:
     ) -> formatter.Document:
         if object:
             raise Err(formatter.Error_Unsupported(f"a report is no {object.kind}"))
-        level = {param.name: param.value.value for param in params.all()}["heading"]
+        level = parameters()["heading"]
         if not 1 <= level <= 5:
             raise Err(formatter.Error_InvalidParameter(f"heading: there is no heading of level {level}"))
         heading = "#" * level
-        lines = [f"{heading} System calls of {', '.join(title(capture) for capture in about)}", ""]
+        lines = [f"{heading} System calls of {', '.join(text(title(capture)) for capture in about)}", ""]
         for capture in about:
             lines += origin(capture)
         lines += [
@@ -174,14 +153,6 @@ def action(action: policy.Action) -> str:
     words = re.sub("(?<!^)([A-Z])", r" \1", type(action).__name__.removeprefix("Action_")).lower()
     value = getattr(action, "value", None)
     return words if value is None else f"{words} {value}"
-
-
-def title(capture: Capture) -> str:
-    """The shortest text that tells a person which container is meant."""
-    container = capture.container()
-    name = container.name or container.id
-    pod = container.pod
-    return text(f"{pod.namespace}/{pod.name}/{name}" if pod else name)
 
 
 def kebab(case: Enum) -> str:

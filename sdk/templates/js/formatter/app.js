@@ -1,7 +1,8 @@
 // Writes a seccomp policy as lines of text.
 
 import { log } from "gadget:framework/log@0.1.0";
-import { all } from "gadget:framework/params@0.1.0";
+
+import { logged, parameters } from "./contract.js";
 
 /** What the module says of itself. */
 export const module = {
@@ -47,29 +48,7 @@ export const formatter = {
   }),
 };
 
-/** The parameters of this run. One that has a default is always there. */
-function parameters() {
-  return Object.fromEntries(all().map(({ name, value }) => [name, value.val]));
-}
-
 /** What happens to a call, as a word: `allow`, `errno=38`. */
 function action({ tag, val }) {
   return val == null ? tag : `${tag}=${val}`;
-}
-
-/**
- * The contract's errors are thrown as `{ tag, val }`. To the host any other is the module's end, and no more: say first
- * what it was, in the log.
- */
-function logged(call) {
-  return (...args) => {
-    try {
-      return call(...args);
-    } catch (error) {
-      if (error instanceof Error) {
-        log("error", `${error}`, [{ name: "at", value: `${error.stack}`.trim().split("\n")[0] }]);
-      }
-      throw error;
-    }
-  };
 }

@@ -2,7 +2,8 @@
 
 import { log } from "gadget:framework/log@0.1.0";
 import { emit } from "gadget:framework/output@0.1.0";
-import { all } from "gadget:framework/params@0.1.0";
+
+import { logged, parameters, title } from "./contract.js";
 
 /** What the module says of itself. */
 export const module = {
@@ -43,35 +44,8 @@ export const gadget = {
   }),
 };
 
-/** The parameters of this run. One that has a default is always there. */
-function parameters() {
-  return Object.fromEntries(all().map(({ name, value }) => [name, value.val]));
-}
-
-/** The shortest text that tells a person which container is meant. */
-function title({ id, name, pod }) {
-  return pod ? `${pod.namespace}/${pod.name}/${name ?? id}` : (name ?? id);
-}
-
 /** `read`, `number 1000` where no table knows it, `time (compat)` where it was not made in the machine's own ABI. */
 function line({ abi, name, number }) {
   const text = name ?? `number ${number}`;
   return abi === "native" ? text : `${text} (${abi})`;
-}
-
-/**
- * The contract's errors are thrown as `{ tag, val }`. To the host any other is the module's end, and no more: say first
- * what it was, in the log.
- */
-function logged(call) {
-  return (...args) => {
-    try {
-      return call(...args);
-    } catch (error) {
-      if (error instanceof Error) {
-        log("error", `${error}`, [{ name: "at", value: `${error.stack}`.trim().split("\n")[0] }]);
-      }
-      throw error;
-    }
-  };
 }

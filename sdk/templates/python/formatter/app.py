@@ -1,8 +1,7 @@
 """Writes a seccomp policy as lines of text."""
 
-import functools
-
 from componentize_py_types import Err
+from contract import logged, parameters
 from wit_world.exports import formatter, module
 from wit_world.imports import log, params, policy
 from wit_world.imports.captures import Capture
@@ -26,26 +25,6 @@ class Module:
             params=[one_line],
             capabilities=[],
         )
-
-
-def logged(function):
-    """To the host an exception is the module's end, and no more. Say first what it was, in the log."""
-
-    @functools.wraps(function)
-    def wrapper(*args):
-        try:
-            return function(*args)
-        except Err:  # An answer of the contract.
-            raise
-        except Exception as error:
-            place = error.__traceback__
-            while place.tb_next:
-                place = place.tb_next
-            where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}"
-            log.log(Level.ERROR, f"{type(error).__name__}: {error}", [Field("at", where)])
-            raise
-
-    return wrapper
 
 
 class Formatter:
@@ -72,11 +51,6 @@ class Formatter:
                 lines += [f"{action(rule.action)} {name}" for name in rule.names]
         log.log(Level.DEBUG, "written", [Field("names", str(sum(len(rule.names) for rule in policy.rules)))])
         return formatter.Document("text/plain", "\n".join(lines) + "\n")
-
-
-def parameters() -> dict:
-    """The parameters of this run. One that has a default is always there."""
-    return {param.name: param.value.value for param in params.all()}
 
 
 def action(action: policy.Action) -> str:

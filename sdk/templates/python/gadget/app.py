@@ -1,8 +1,7 @@
 """Lists the system calls that each container made."""
 
-import functools
-
 from componentize_py_types import Err
+from contract import logged, parameters, title
 from wit_world.exports import gadget, module
 from wit_world.imports import log, output, params
 from wit_world.imports.captures import Abi, Capture, Phases, Syscall
@@ -29,26 +28,6 @@ class Module:
         )
 
 
-def logged(function):
-    """To the host an exception is the module's end, and no more. Say first what it was, in the log."""
-
-    @functools.wraps(function)
-    def wrapper(*args):
-        try:
-            return function(*args)
-        except Err:  # An answer of the contract.
-            raise
-        except Exception as error:
-            place = error.__traceback__
-            while place.tb_next:
-                place = place.tb_next
-            where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}"
-            log.log(Level.ERROR, f"{type(error).__name__}: {error}", [Field("at", where)])
-            raise
-
-    return wrapper
-
-
 class Gadget:
     """What the module does."""
 
@@ -69,19 +48,6 @@ class Gadget:
             lines = [f"{name}: {len(calls)} system calls"]
             lines += [f"  {line(call)}" for call in calls]
             output.emit(Document("text/plain", "\n".join(lines) + "\n"), [capture])
-
-
-def parameters() -> dict:
-    """The parameters of this run. One that has a default is always there."""
-    return {param.name: param.value.value for param in params.all()}
-
-
-def title(capture: Capture) -> str:
-    """The shortest text that tells a person which container is meant."""
-    container = capture.container()
-    name = container.name or container.id
-    pod = container.pod
-    return f"{pod.namespace}/{pod.name}/{name}" if pod else name
 
 
 def line(call: Syscall) -> str:
