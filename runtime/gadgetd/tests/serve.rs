@@ -8,7 +8,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -69,12 +69,32 @@ struct PlayedPod {
     statuses: BTreeMap<String, Value>,
 }
 
+/// What the cgroups of all containers of a test are below; the test's process follows.
+const TOP: &str = "/serve-test-";
+
+/// Removes what a test has left that was killed: its containers would have slots here.
+fn sweep(hierarchy: &Hierarchy) -> Result<()> {
+    let dead = |cgroup: &String| {
+        let process = cgroup.strip_prefix(TOP).and_then(|rest| rest.split('/').next());
+        process.is_some_and(|process| !Path::new("/proc").join(process).exists())
+    };
+    let mut left: Vec<_> = hierarchy.tree("/").into_iter().map(|(cgroup, _)| cgroup).filter(dead).collect();
+    // What is below comes first.
+    left.sort_by(|a, b| b.cmp(a));
+    for cgroup in left {
+        drop(TestCgroup(hierarchy.directory(&cgroup)));
+    }
+    Ok(())
+}
+
 impl Node {
     async fn new(cluster: Cluster) -> Result<Self> {
         // Nodes that share a kernel would see each other's containers.
         static ONLY: Mutex<()> = Mutex::const_new(());
         let only = ONLY.lock().await;
-        let top = Hierarchy::find()?.directory(&format!("/serve-test-{}", std::process::id()));
+        let hierarchy = Hierarchy::find()?;
+        sweep(&hierarchy)?;
+        let top = hierarchy.directory(&format!("{TOP}{}", std::process::id()));
         let this = Self {
             cluster,
             name: names("node"),

@@ -39,6 +39,15 @@ pub fn default_grants(gadget: &str) -> Vec<Grant> {
     }
 }
 
+/// The output modes in which a gadget that is built in makes sense.
+pub fn default_output_modes(gadget: &str) -> Vec<OutputMode> {
+    match gadget {
+        // What it says is for people and pipelines, and is no profile.
+        "seccomp-diff" => vec![OutputMode::Status, OutputMode::Stream],
+        _ => OutputMode::ALL.to_vec(),
+    }
+}
+
 /// In a list of namespaces or names: all of them.
 const ALL: &str = "*";
 

@@ -33,7 +33,7 @@ mod trace;
 
 pub use gadget::{
     BUILT_IN, CALLS, Gadget, GadgetAsk, GadgetError, GadgetGrant, GadgetLimits, GadgetNode, GadgetParameter,
-    GadgetSource, GadgetSpec, GadgetStatus, GrantVerb, Source, default_grants,
+    GadgetSource, GadgetSpec, GadgetStatus, GrantVerb, Source, default_grants, default_output_modes,
 };
 pub use trace::{
     ACCEPTED, Call, NodeStatus, OPERATION, OPERATION_PARAMETER, Output, OutputMode, Progress, RunMode, State,

@@ -13,9 +13,9 @@ use gadgetd_host::{
     Source as Origin, Spec, Trust, built_in,
 };
 use gadgetd_kube::{
-    CALLS, GadgetAsk, GadgetParameter, GadgetSpec, GrantVerb, OutputMode, Source,
+    CALLS, GadgetAsk, GadgetParameter, GadgetSpec, GrantVerb, Source,
     controller::{InstallError, Installed},
-    default_grants,
+    default_grants, default_output_modes,
     machine::{self, Usable},
 };
 use tokio::{sync::watch, time::timeout};
@@ -94,7 +94,7 @@ impl Modules {
         self.listed().await;
         let built_in = |name: &&str| machine::Gadget {
             name: (*name).to_owned(),
-            output_modes: OutputMode::ALL.to_vec(),
+            output_modes: default_output_modes(name),
             usable: Usable::Yes,
         };
         let mut all: BTreeMap<_, _> =
@@ -104,8 +104,11 @@ impl Modules {
                 let usable = match &object.module {
                     Loaded::Soon => Usable::Soon,
                     Loaded::Yes(AnyModule::Gadget(_)) => Usable::Yes,
-                    // Its name is a formatter's.
-                    Loaded::Yes(AnyModule::Formatter(_)) => continue,
+                    // Its name is a formatter's, and no gadget's any more.
+                    Loaded::Yes(AnyModule::Formatter(_)) => {
+                        all.remove(name);
+                        continue;
+                    }
                     Loaded::No(reason) => Usable::No(reason.clone()),
                 };
                 let (name, output_modes) = (name.clone(), object.spec.output_modes());
@@ -223,7 +226,8 @@ impl Modules {
             }
         };
         let module = self.host.module_from(&module, &trust).await.map_err(|error| match &error {
-            ModuleError::Fetch { temporary: true, .. } => InstallError::Unavailable(chain(&error)),
+            // It may be pushed or signed after its object was made.
+            ModuleError::Fetch { .. } => InstallError::Unavailable(chain(&error)),
             _ => InstallError::Refused(chain(&error)),
         })?;
         Ok(module.with_limits(limits(spec, module.limits())))
