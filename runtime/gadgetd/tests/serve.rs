@@ -73,7 +73,7 @@ struct PlayedPod {
 const TOP: &str = "/serve-test-";
 
 /// Removes what a test has left that was killed: its containers would have slots here.
-fn sweep(hierarchy: &Hierarchy) -> Result<()> {
+fn sweep(hierarchy: &Hierarchy) {
     let dead = |cgroup: &String| {
         let process = cgroup.strip_prefix(TOP).and_then(|rest| rest.split('/').next());
         process.is_some_and(|process| !Path::new("/proc").join(process).exists())
@@ -84,7 +84,6 @@ fn sweep(hierarchy: &Hierarchy) -> Result<()> {
     for cgroup in left {
         drop(TestCgroup(hierarchy.directory(&cgroup)));
     }
-    Ok(())
 }
 
 impl Node {
@@ -93,7 +92,7 @@ impl Node {
         static ONLY: Mutex<()> = Mutex::const_new(());
         let only = ONLY.lock().await;
         let hierarchy = Hierarchy::find()?;
-        sweep(&hierarchy)?;
+        sweep(&hierarchy);
         let top = hierarchy.directory(&format!("{TOP}{}", std::process::id()));
         let this = Self {
             cluster,
