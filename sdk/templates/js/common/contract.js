@@ -23,9 +23,23 @@ export function logged(call) {
       return call(...args);
     } catch (error) {
       if (error instanceof Error) {
-        log("error", `${error}`, [{ name: "at", value: `${error.stack}`.trim().split("\n")[0] }]);
+        // An answer of the host that nobody took.
+        const what = error.payload ? JSON.stringify(error.payload) : `${error}`;
+        log("error", what, [{ name: "at", value: `${error.stack}`.trim().split("\n")[0] }]);
       }
       throw error;
     }
   };
+}
+
+/**
+ * What the host answers to a call fails the module too, as an error of its own: which one must be said, as in
+ * `failingWith("output", () => emit(document, [capture]))`.
+ */
+export function failingWith(tag, call) {
+  try {
+    return call();
+  } catch (error) {
+    throw error.payload ? { tag, val: error.payload } : error;
+  }
 }

@@ -3,7 +3,7 @@
 import { log } from "gadget:framework/log@0.1.0";
 import { emit } from "gadget:framework/output@0.1.0";
 
-import { logged, parameters, title } from "./contract.js";
+import { failingWith, logged, parameters, title } from "./contract.js";
 
 /** What the module says of itself. */
 export const module = {
@@ -39,7 +39,8 @@ export const gadget = {
         throw { tag: "empty", val: name };
       }
       const lines = [`${name}: ${calls.length} system calls`, ...calls.map((call) => `  ${line(call)}`)];
-      emit({ mediaType: "text/plain", body: `${lines.join("\n")}\n` }, [capture]);
+      const document = { mediaType: "text/plain", body: `${lines.join("\n")}\n` };
+      failingWith("output", () => emit(document, [capture]));
     }
   }),
 };

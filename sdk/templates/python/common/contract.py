@@ -1,5 +1,6 @@
 """What every module in Python needs of the contract."""
 
+import contextlib
 import functools
 
 from componentize_py_types import Err
@@ -15,17 +16,31 @@ def logged(function):
     def wrapper(*args):
         try:
             return function(*args)
-        except Err:  # An answer of the contract.
-            raise
-        except Exception as error:
-            place = error.__traceback__
-            while place.tb_next:
-                place = place.tb_next
-            where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}"
-            log.log(Level.ERROR, f"{type(error).__name__}: {error}", [Field("at", where)])
+        except BaseException as error:
+            # An answer of the contract is no accident.
+            if not (isinstance(error, Err) and type(error.value).__module__.startswith("wit_world.exports.")):
+                log.log(Level.ERROR, f"{type(error).__name__}: {error}", [Field("at", place(error))])
             raise
 
     return wrapper
+
+
+def place(error: BaseException) -> str:
+    """Where it was raised, as `app.py:4711`."""
+    at = error.__traceback__
+    while at.tb_next:
+        at = at.tb_next
+    return f"{at.tb_frame.f_code.co_filename}:{at.tb_lineno}"
+
+
+@contextlib.contextmanager
+def failing_with(own):
+    """What the host answers to a call fails the module too, as an error of its own: which one must be said, as in
+    `with failing_with(gadget.Error_Output): output.emit(document, [capture])`."""
+    try:
+        yield
+    except Err as answer:
+        raise Err(own(answer.value)) from None
 
 
 def parameters() -> dict:

@@ -1,7 +1,7 @@
 """Lists the system calls that each container made."""
 
 from componentize_py_types import Err
-from contract import logged, parameters, title
+from contract import failing_with, logged, parameters, title
 from wit_world.exports import gadget, module
 from wit_world.imports import log, output, params
 from wit_world.imports.captures import Abi, Capture, Phases, Syscall
@@ -47,7 +47,8 @@ class Gadget:
                 raise Err(gadget.Error_Empty(name))
             lines = [f"{name}: {len(calls)} system calls"]
             lines += [f"  {line(call)}" for call in calls]
-            output.emit(Document("text/plain", "\n".join(lines) + "\n"), [capture])
+            with failing_with(gadget.Error_Output):
+                output.emit(Document("text/plain", "\n".join(lines) + "\n"), [capture])
 
 
 def line(call: Syscall) -> str:
