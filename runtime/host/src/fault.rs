@@ -23,9 +23,13 @@ pub enum Fault {
     /// The engine stopped it.
     #[error("trapped: {0}")]
     Trapped(String),
-    /// Its call stack, or its own stack in linear memory, is used up.
-    #[error("ran out of stack: it recurses too deep ({0})")]
-    Stack(&'static str),
+    /// Its call stack is used up.
+    #[error("ran out of stack: it recurses too deep")]
+    Stack,
+    /// It read or wrote where it has no memory. A Rust guest does so when its own stack is used up, which is at the bottom of
+    /// its memory; one in C needs no more than a wrong pointer.
+    #[error("reached beyond its memory: it recurses too deep, or follows a wrong pointer")]
+    Beyond,
     /// It ran for longer than [`Limits::call`](crate::Limits::call).
     #[error("ran for more than {0:?}, the limit of one call")]
     Deadline(Duration),
@@ -102,7 +106,8 @@ impl Fault {
         match self {
             Self::Panicked { .. } => "panicked",
             Self::Trapped(_) => "trapped",
-            Self::Stack(_) => "stack",
+            Self::Stack => "stack",
+            Self::Beyond => "beyond-memory",
             Self::Deadline(_) => "deadline",
             Self::RunDeadline(_) => "run-deadline",
             Self::Memory(_) => "memory",
@@ -136,9 +141,8 @@ impl Fault {
             Some(Trap::UnreachableCodeReached) => {
                 Self::Panicked { message: state.log.last_error().map(ToOwned::to_owned) }
             }
-            Some(Trap::StackOverflow) => Self::Stack("call stack exhausted"),
-            // A Rust guest keeps its stack at the bottom of its memory: below it there is nothing.
-            Some(Trap::MemoryOutOfBounds) => Self::Stack("access outside of its memory"),
+            Some(Trap::StackOverflow) => Self::Stack,
+            Some(Trap::MemoryOutOfBounds) => Self::Beyond,
             Some(trap) => Self::Trapped(trap.to_string().replace("wasm trap: ", "")),
             None => {
                 let text = format!("{:#}", error.root_cause());

@@ -44,7 +44,8 @@ impl Default for Limits {
             log_lines: 1000,
             log_bytes: 256 << 10,
             module_size: 32 << 20,
-            compile: Duration::from_mins(1),
+            // A module in Python takes 14 s of a CPU, and a node has other things to do.
+            compile: Duration::from_mins(2),
             runs: 8,
         }
     }
