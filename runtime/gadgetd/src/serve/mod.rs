@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use gadgetd_containers::Hierarchy;
 use gadgetd_core::kube::KubeApi;
 use gadgetd_host::{Host, HostConfig};
@@ -62,18 +62,20 @@ async fn serve(args: &ServeArgs) -> Result<()> {
         .with_context(|| format!("cannot listen on {} (see --listen)", args.listen))?;
 
     let recorder = NodeRecorder::start(recorder_settings(args), loader(args))?;
+    // Each by what is missing without it. None of them ends by itself.
     let mut tasks = JoinSet::new();
     let pods = watch(client.clone(), &args.node);
     let told = recorder.clone();
-    tasks.spawn(pods.for_each(move |change| {
+    let pods = pods.for_each(move |change| {
         told.pod(change);
         std::future::ready(())
-    }));
+    });
+    tasks.spawn(pods.map(|()| "the watch of pods"));
 
     let metrics = Metrics::new(args.slots);
     let service = Service::new(recorder.clone(), metrics.clone());
-    tasks.spawn(http::serve(listener, service.clone()));
-    tasks.spawn(announce(service, begun));
+    tasks.spawn(http::serve(listener, service.clone()).map(|()| "the service for probes and metrics"));
+    tokio::spawn(announce(service, begun));
 
     let mut settings = Settings::new(&args.node, &args.namespace);
     settings.observer = metrics;
@@ -84,7 +86,8 @@ async fn serve(args: &ServeArgs) -> Result<()> {
     let runner = HostRunner::new(host(args)?, connect);
     let runner = runner.await.context("cannot load the built-in gadgets")?;
     let gadgets = (client.clone(), settings.clone(), Arc::new(runner.clone()));
-    tasks.spawn(controller::run_gadgets(gadgets.0, gadgets.1, gadgets.2, std::future::pending()));
+    let gadgets = controller::run_gadgets(gadgets.0, gadgets.1, gadgets.2, std::future::pending());
+    tasks.spawn(gadgets.map(|()| "the watch of Gadget objects"));
     let parts = Parts { recorder: recorder.clone(), runner, files: SeccompFiles::below(&args.seccomp_dir) };
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async move { drop(stopped.await) };
@@ -95,6 +98,7 @@ async fn serve(args: &ServeArgs) -> Result<()> {
             bail!("the controller has ended");
         }
         () = recorder.ended() => bail!("the recorder has ended"),
+        Some(ended) = tasks.join_next() => bail!("{} has ended", ended.context("a part of the service")?),
         signal = signals.next() => tracing::info!(signal = signal.name(), "ends; what is recorded goes on in the kernel"),
     }
     drop(stop);

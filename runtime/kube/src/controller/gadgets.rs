@@ -9,6 +9,7 @@ use std::{
 use futures::{StreamExt as _, TryStreamExt as _};
 use gadgetd_core::kube::KubeError;
 use k8s_openapi::{
+    api::core::v1::Node,
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
 };
@@ -46,6 +47,8 @@ struct Known {
     taken: Option<i64>,
     busy: bool,
     again: Option<Instant>,
+    /// When to look whether the nodes that are waited for are still there.
+    sweep: Option<Instant>,
 }
 
 /// Watches the objects until `shutdown` resolves.
@@ -55,7 +58,7 @@ pub async fn run<I: Installer>(
     installer: Arc<I>,
     shutdown: impl Future<Output = ()> + Send,
 ) {
-    let status = Status { api: Api::all(client), settings };
+    let status = Status { api: Api::all(client.clone()), cluster: Api::all(client), settings };
     let status = Arc::new(status);
     let mut events = watcher(status.api.clone(), watcher::Config::default()).default_backoff().boxed();
     let mut known = BTreeMap::<String, Known>::new();
@@ -64,7 +67,8 @@ pub async fn run<I: Installer>(
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         begin(&mut known, &mut work, &installer, &status);
-        let next = known.values().filter(|k| !k.busy).filter_map(|k| k.again).min();
+        let times = |k: &Known| [k.again.filter(|_| !k.busy), k.sweep].into_iter().flatten().min();
+        let next = known.values().filter_map(times).min();
         let pause = async {
             match next {
                 Some(time) => sleep_until(time).await,
@@ -73,7 +77,13 @@ pub async fn run<I: Installer>(
         };
         tokio::select! {
             () = &mut shutdown => break,
-            () = pause => {}
+            () = pause => {
+                let now = Instant::now();
+                for known in known.values_mut().filter(|k| k.sweep.is_some_and(|at| at <= now)) {
+                    let left = status.sweep(&known.object).await;
+                    known.sweep = left.then(|| now + status.settings.sweep);
+                }
+            }
             Some(done) = work.join_next(), if !work.is_empty() => {
                 let Ok((name, again)) = done else { continue };
                 if let Some(known) = known.get_mut(&name) {
@@ -98,7 +108,12 @@ pub async fn run<I: Installer>(
                 Ok(Some(watcher::Event::Apply(object))) => {
                     let known = learn(&mut known, object);
                     if known.taken == known.object.metadata.generation && !known.busy {
-                        status.keep(&known.object.clone()).await;
+                        status.keep(&known.object).await;
+                    }
+                    if status.missing(&known.object).is_empty() {
+                        known.sweep = None;
+                    } else {
+                        known.sweep.get_or_insert_with(|| Instant::now() + status.settings.sweep);
                     }
                 }
                 Ok(Some(watcher::Event::Delete(object))) => {
@@ -124,7 +139,13 @@ fn learn(known: &mut BTreeMap<String, Known>, object: Gadget) -> &mut Known {
         }
         known.object = object.clone();
     });
-    entry.or_insert_with(|| Known { object: object.clone(), taken: None, busy: false, again: None })
+    entry.or_insert_with(|| Known {
+        object: object.clone(),
+        taken: None,
+        busy: false,
+        again: None,
+        sweep: None,
+    })
 }
 
 /// Begins with what is due, as much as may run at once.
@@ -167,6 +188,7 @@ fn begin<I: Installer>(
 /// The status of Gadget objects.
 struct Status {
     api: Api<Gadget>,
+    cluster: Api<Node>,
     settings: Settings,
 }
 
@@ -195,10 +217,45 @@ impl Status {
         Ok(())
     }
 
+    /// Whether this node looks after what all have said: the first of those that are up to date does.
+    fn is_keeper(&self, object: &Gadget) -> bool {
+        let nodes = object.status.iter().flat_map(|status| &status.nodes);
+        let current = nodes.filter(|n| Some(n.generation) == object.metadata.generation);
+        current.map(|n| &n.node).min() == Some(&self.settings.node)
+    }
+
+    /// The others that keep the object from being ready, where this node is the one to look after them.
+    fn missing<'a>(&self, object: &'a Gadget) -> Vec<&'a str> {
+        let nodes = object.status.iter().flat_map(|status| &status.nodes).filter(|_| self.is_keeper(object));
+        let missing = nodes.filter(|n| !n.ready || Some(n.generation) != object.metadata.generation);
+        missing.map(|n| n.node.as_str()).filter(|node| *node != self.settings.node).collect()
+    }
+
+    /// Takes out what nodes have said that are gone, for whom everybody would wait. Whether there is anybody left to wait
+    /// for.
+    async fn sweep(&self, object: &Gadget) -> bool {
+        let mut left = false;
+        for node in self.missing(object) {
+            let gone = match self.call(self.cluster.get_metadata(node)).await {
+                Err(KubeError::NotFound(_)) => {
+                    self.apply(object, &manager(node), None, json!({})).await.map(drop)
+                }
+                answer => answer.map(|_| left = true),
+            };
+            match gone {
+                Ok(()) | Err(KubeError::NotFound(_)) => {}
+                Err(error) => {
+                    tracing::warn!(gadget = object.name_any(), node, %error, "cannot tell whether a node is gone");
+                    left = true;
+                }
+            }
+        }
+        left
+    }
+
     /// Keeps the summary true when another node has told of itself: one node does it for all.
     async fn keep(&self, object: &Gadget) {
-        let nodes = object.status.iter().flat_map(|s| &s.nodes);
-        if nodes.map(|n| &n.node).min() != Some(&self.settings.node) {
+        if !self.is_keeper(object) {
             return;
         }
         let wanted = summary(object, None, Timestamp::now());

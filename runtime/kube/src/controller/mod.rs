@@ -60,7 +60,8 @@ pub struct Settings {
     pub progress: Duration,
     /// How long a call to the API server may take.
     pub deadline: Duration,
-    /// How often recordings are looked for whose Trace is gone.
+    /// How often is looked for what somebody left who is gone: recordings without their Trace, and what nodes said of
+    /// Gadget objects.
     pub sweep: Duration,
     /// Counts what is done.
     pub observer: Arc<dyn Observer>,
