@@ -99,8 +99,8 @@ impl PrivateKey {
         let encrypted = |instead| PrivateKeyError::Encrypted { path: path.to_owned(), instead };
         if pem.contains("ENCRYPTED SIGSTORE PRIVATE KEY") || pem.contains("ENCRYPTED COSIGN PRIVATE KEY") {
             return Err(encrypted(
-                "cosign's own form is not read here. Make the key with `gadgetd module keygen` or openssl, \
-                 and give it to cosign with `cosign import-key-pair`",
+                "cosign's own form is not read here. Sign with `cosign sign --key FILE`, which counts here too, \
+                 or make a key with `gadgetd module keygen`",
             ));
         }
         if pem.contains("ENCRYPTED PRIVATE KEY") {
@@ -197,7 +197,7 @@ mod tests {
         for (mode, content, says) in [
             (0o640, block("PRIVATE KEY"), "others than its owner can read"),
             (0o604, block("PRIVATE KEY"), "(mode 0604)"),
-            (0o600, block("ENCRYPTED SIGSTORE PRIVATE KEY"), "cosign import-key-pair"),
+            (0o600, block("ENCRYPTED SIGSTORE PRIVATE KEY"), "cosign sign --key FILE"),
             (0o600, block("ENCRYPTED PRIVATE KEY"), "openssl pkcs8"),
             (0o600, block("PRIVATE KEY"), "holds no private key"),
             (0o600, block("EC PRIVATE KEY"), "openssl pkcs8 -topk8 -nocrypt"),

@@ -28,6 +28,8 @@ use toolchain::{Missing, Toolchain};
 pub const EBPF_TARGET: &str = "bpfel-unknown-none";
 /// The target of the components: nothing of the outside world in it, so a guest imports our WIT and nothing else.
 pub const WASM_TARGET: &str = "wasm32-unknown-unknown";
+/// Windows, for people with kubectl there: with the tools of MinGW, which other systems have too.
+pub const WINDOWS_TARGET: &str = "x86_64-pc-windows-gnu";
 /// What only this workspace has, from its root.
 const CONTRACT: &str = "sdk/wit/worlds.wit";
 /// The profile of the components, in the workspace's `Cargo.toml`.
@@ -164,6 +166,26 @@ pub fn component_build() -> Result<Command, Missing> {
     cargo.args(["build", "--lib", "--target", WASM_TARGET]);
     if toolchain.build_std {
         cargo.arg("-Zbuild-std=std,panic_abort");
+    }
+    Ok(cargo)
+}
+
+/// A call of `cargo check` that tells whether a package of this workspace compiles for Windows. `build` in place of `check`
+/// makes the program.
+pub fn windows_check(package: &str) -> Result<Command, Missing> {
+    let toolchain = toolchain::windows()?;
+    let mut cargo = cargo(&toolchain, &[]);
+    cargo.current_dir(workspace()).args([
+        "check",
+        "--locked",
+        "--package",
+        package,
+        "--target",
+        WINDOWS_TARGET,
+    ]);
+    cargo.arg("--target-dir").arg(target_dir().join("artifacts/windows"));
+    if toolchain.build_std {
+        cargo.arg("-Zbuild-std=std,panic_unwind");
     }
     Ok(cargo)
 }

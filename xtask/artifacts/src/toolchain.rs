@@ -10,10 +10,13 @@ use std::{
     process::Command,
 };
 
-use crate::{EBPF_TARGET, WASM_TARGET};
+use crate::{EBPF_TARGET, WASM_TARGET, WINDOWS_TARGET};
 
 /// The compiler that Debian's packages install, outside of rustup.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+
+/// The C compiler for Windows, as all distributions call it.
+const MINGW: &str = "x86_64-w64-mingw32-gcc";
 
 /// A part of a toolchain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,11 +29,16 @@ pub enum Part {
     WasmStd,
     /// The linker of components.
     WasmLinker,
+    /// A compiler with the standard library for Windows.
+    WindowsStd,
+    /// A C compiler for Windows, which links as well.
+    WindowsC,
 }
 
 impl Part {
     /// Every part there is.
-    pub const ALL: [Self; 4] = [Self::BpfCore, Self::BpfLinker, Self::WasmStd, Self::WasmLinker];
+    pub const ALL: [Self; 6] =
+        [Self::BpfCore, Self::BpfLinker, Self::WasmStd, Self::WasmLinker, Self::WindowsStd, Self::WindowsC];
 
     /// Whether this machine has it.
     pub fn is_present(self) -> bool {
@@ -39,6 +47,8 @@ impl Part {
             Self::BpfLinker => bpf_linker().is_some(),
             Self::WasmStd => wasm_compiler().is_some(),
             Self::WasmLinker => wasm_linker().is_some(),
+            Self::WindowsStd => windows_compiler().is_some(),
+            Self::WindowsC => find_program(MINGW).is_some(),
         }
     }
 }
@@ -50,6 +60,8 @@ impl fmt::Display for Part {
             Self::BpfLinker => "bpf-linker",
             Self::WasmStd => "a Rust compiler with `std` for WebAssembly",
             Self::WasmLinker => "wasm-component-ld",
+            Self::WindowsStd => "a Rust compiler with `std` for Windows",
+            Self::WindowsC => MINGW,
         })
     }
 }
@@ -95,6 +107,18 @@ pub fn wasm() -> Result<Toolchain, Missing> {
     let linker = wasm_linker().ok_or(missing(Part::WasmLinker))?;
     let (compiler, build_std) = wasm_compiler().ok_or(missing(Part::WasmStd))?;
     Ok(compiler.into_toolchain(linker, build_std))
+}
+
+/// The toolchain for Windows, found as that for the components is.
+pub fn windows() -> Result<Toolchain, Missing> {
+    let missing = |part| Missing { wanted: "kubectl-gadget for Windows", part };
+    let linker = find_program(MINGW).ok_or(missing(Part::WindowsC))?;
+    let (compiler, build_std) = windows_compiler().ok_or(missing(Part::WindowsStd))?;
+    Ok(compiler.into_toolchain(linker, build_std))
+}
+
+fn windows_compiler() -> Option<(Compiler, bool)> {
+    wasm_candidates().find_map(|compiler| compiler.for_target(WINDOWS_TARGET))
 }
 
 fn bpf_compiler() -> Option<(Compiler, bool)> {
