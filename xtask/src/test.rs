@@ -50,11 +50,11 @@ impl Tier {
     fn of(package: &str, target: &str) -> Self {
         match (package, target) {
             (_, "enforced") => Self::Enforced,
-            ("gadgetd", "projects") => Self::Languages,
+            ("gadgetd", "projects" | "hostile") => Self::Languages,
             ("gadgetd-e2e", "gadgetd_e2e" | "gadgetd-e2e") => Self::Pure,
             ("gadgetd-kube-tests", _)
             | ("gadgetd-e2e", "api_server")
-            | ("gadgetd", "serve")
+            | ("gadgetd", "gadgets" | "serve")
             | ("gadgetd-cli", "cluster") => Self::Api,
             ("gadgetd-e2e", _) => Self::Node,
             ("gadgetd-host" | "gadgetd-guests" | "gadget-testing" | "gadgetd-registry-tests", _)

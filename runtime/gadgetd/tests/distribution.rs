@@ -2,10 +2,17 @@
 
 mod support;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use gadgetd_registry_tests::{LOGIN, Options, Registry};
-use support::{Finished, gadgetd, start};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use support::{Finished, gadgetd, installed, start};
 
 /// A folder to work in, with a module and two pairs of keys, and nothing from outside.
 struct Author(tempfile::TempDir);
@@ -76,6 +83,65 @@ fn a_module_goes_from_its_author_to_a_user() {
     assert!(params.starts_with("Gadget "), "{params}");
     let refused = author.run(&["run", "--gadget", &tag, "--list-params"]).code(1).stderr;
     assert!(refused.contains(&format!("cannot use gadget {tag}: no key is given")), "{refused}");
+}
+
+/// Whether skopeo did it, and what it printed.
+fn skopeo(author: &Author, arguments: &[&str]) -> Vec<u8> {
+    let mut command = Command::new("skopeo");
+    // Where signatures are attached to what they sign, as cosign does it.
+    fs::create_dir_all(author.at("registries.d")).unwrap();
+    fs::write(author.at("registries.d/all.yaml"), "default-docker:\n  use-sigstore-attachments: true\n")
+        .unwrap();
+    command.args(["--insecure-policy", "--registries.d", "registries.d"]).args(arguments);
+    let Output { status, stdout, stderr } = command.current_dir(author.0.path()).output().unwrap();
+    assert!(status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&stderr));
+    stdout
+}
+
+#[test]
+fn another_tool_reads_what_was_pushed_and_takes_its_signature_along() {
+    if !installed("skopeo") {
+        return;
+    }
+    let (registry, author) = (Registry::start(), Author::new());
+    let place = format!("{}/mine", registry.address());
+    let pushed = author.run(&["module", "push", "mine.wasm", &format!("{place}:1")]).code(0).stdout;
+    author.run(&["module", "sign", pushed.trim(), "--key", "me.key"]).code(0);
+    let digest = registry.tagged("mine", "1");
+
+    // The manifest is what the digest is of, and the layer is the component, byte by byte.
+    let source = format!("docker://{place}@{digest}");
+    let manifest = skopeo(&author, &["inspect", "--raw", "--tls-verify=false", &source]);
+    assert_eq!(format!("sha256:{:x}", Sha256::digest(&manifest)), digest);
+    skopeo(&author, &["copy", "--src-tls-verify=false", &source, "dir:copy"]);
+    assert!(fs::read(author.at("copy/manifest.json")).unwrap() == manifest);
+    let component = fs::read(author.at("mine.wasm")).unwrap();
+    let layer = format!("copy/{:x}", Sha256::digest(&component));
+    assert!(fs::read(author.at(&layer)).unwrap() == component, "another component");
+
+    // Of the signature openssl thinks the same as gadgetd.
+    let signature = fs::read(author.at("copy/signature-1")).unwrap();
+    let signature: Value =
+        serde_json::from_slice(signature.strip_prefix(b"\0sigstore-json\n").unwrap()).unwrap();
+    let bytes = |value: &Value| STANDARD.decode(value.as_str().unwrap()).unwrap();
+    fs::write(author.at("payload"), bytes(&signature["payload"])).unwrap();
+    let of = &signature["annotations"]["dev.cosignproject.cosign/signature"];
+    fs::write(author.at("signature"), bytes(of)).unwrap();
+    for (key, good) in [("me.pub", true), ("other.pub", false)] {
+        let mut openssl = Command::new("openssl");
+        openssl.args(["dgst", "-sha256", "-verify", key, "-signature", "signature", "payload"]);
+        let said = openssl.current_dir(author.0.path()).output().unwrap();
+        assert_eq!(said.status.success(), good, "{key}: {said:?}");
+    }
+
+    // To another registry, by way of files and as another tool writes it: the same module, still vouched for.
+    let mirror = Registry::start();
+    let copy = format!("{}/mirrored/mine:1", mirror.address());
+    skopeo(&author, &["copy", "--dest-tls-verify=false", "dir:copy", &format!("docker://{copy}")]);
+    let verified = author.run(&["module", "verify", &copy, "--key", "me.pub"]).code(0).stdout;
+    assert!(verified.starts_with(&format!("{copy}@{digest}, signed with key ")), "{verified}");
+    author.run(&["module", "pull", &copy, "--key", "me.pub", "-o", "mirrored.wasm"]).code(0);
+    assert!(fs::read(author.at("mirrored.wasm")).unwrap() == component);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! One recording, written down by every formatter, and each result read by what reads it in real life.
 //!
-//! `recordings/web.json` is a run of nginx: `gadgetd run seccomp --record web.json -- nginx -p … -c …`, asked for a page
-//! that is there and for one that is not.
+//! `recordings/web.json` is nginx in a container of runc, asked for a page that is there and for one that is not:
+//! `gadgetd run seccomp --cgroup /web --record web.json`, and then `runc run web`.
 
 mod support;
 
@@ -13,8 +13,9 @@ use std::{
 };
 
 use gadgetd_core::spo;
+use gadgetd_fidelity::container::{Container, Rootfs, Runtime, Settings};
 use gadgetd_host::{Host, HostConfig, Matching, ModuleRef, Role, built_in, recording::Recording};
-use support::{gadgetd, start};
+use support::{gadgetd, installed, start};
 
 /// What each formatter that is built in makes of the recording.
 async fn documents() -> BTreeMap<&'static str, String> {
@@ -47,7 +48,10 @@ async fn every_format_is_taken_by_its_reader() {
     for (name, document) in documents().await {
         match name {
             "html" => in_a_browser(folder.path(), &document),
-            "oci" => by_the_kernel(folder.path(), &document),
+            "oci" => {
+                by_the_kernel(folder.path(), &document);
+                by_runc(folder.path(), &document);
+            }
             "spo" => by_the_operator(&document),
             "systemd" => by_systemd(folder.path(), &document),
             // For people: the snapshot is what there is to say.
@@ -57,7 +61,7 @@ async fn every_format_is_taken_by_its_reader() {
     }
 }
 
-/// As the seccomp filter of a process. That runc and crun take it as well is shown with containers (`tests/fidelity`).
+/// As the seccomp filter of a process.
 fn by_the_kernel(folder: &Path, document: &str) {
     let profile = folder.join("profile.json");
     fs::write(&profile, document).unwrap();
@@ -65,9 +69,32 @@ fn by_the_kernel(folder: &Path, document: &str) {
         let confine = ["confine", "--profile", profile.to_str().unwrap(), "--"];
         start(&mut gadgetd([&confine[..], command].concat())).finish()
     };
-    confined(&["true"]).code(0);
-    // A web server lists no folders, at least not this one.
-    confined(&["ls", "/"]).code(2).says("Operation not permitted");
+    confined(&["nginx", "-v"]).code(0).says("nginx version");
+    // A web server makes no pipes with names.
+    confined(&["mkfifo", profile.with_extension("pipe").to_str().unwrap()])
+        .code(1)
+        .says("Operation not permitted");
+}
+
+/// As the profile of a container, by the runtime that ran the one that was recorded.
+fn by_runc(folder: &Path, document: &str) {
+    if !installed("runc") {
+        return;
+    }
+    let profile = serde_json::from_str(document).unwrap();
+    let rootfs = Rootfs::build(folder).unwrap();
+    for no_new_privileges in [false, true] {
+        let settings = Settings { user: 0, no_new_privileges };
+        let container = Container::new(&rootfs, Runtime::Runc, settings).unwrap();
+        let run = |words: &[&str]| {
+            let words: Vec<_> = words.iter().map(ToString::to_string).collect();
+            container.run(&words, Some(&profile)).unwrap()
+        };
+        let started = run(&["nginx", "-v"]);
+        assert!(started.status.success() && started.stderr.contains("nginx version"), "{started:?}");
+        let refused = run(&["mkfifo", "/tmp/pipe"]);
+        assert!(refused.stderr.contains("Operation not permitted"), "{refused:?}");
+    }
 }
 
 fn by_the_operator(document: &str) {
@@ -112,14 +139,4 @@ fn in_a_browser(folder: &Path, document: &str) {
     assert!(status.success(), "{said}");
     assert!(dom.contains("</html>") && dom.contains("accept4"), "{dom}");
     assert!(!said.contains("CONSOLE"), "the page has something to complain of: {said}");
-}
-
-/// Whether a reader is there. If not, says so loudly; with `CI=true` that is a failure.
-fn installed(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
-    if !found {
-        assert!(std::env::var_os("CI").is_none(), "{program} is not installed");
-        eprintln!("SKIPPED: {program} is not installed; run `cargo xtask setup`");
-    }
-    found
 }

@@ -1,93 +1,23 @@
 //! Modules in every language: made by `gadgetd module new`, built by `gadgetd module build`, run by the host. And the
 //! examples in `gadgets/examples`, which are projects of the same form.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, Output},
-    sync::{LazyLock, Mutex, PoisonError},
-    time::Duration,
-};
+mod support;
 
-use gadgetd_artifacts::{target_dir, workspace};
+use std::{fs, process::Command, sync::LazyLock, time::Duration};
+
+use gadgetd_artifacts::target_dir;
 use gadgetd_core::{Abi, Capture, Completeness, Container, Loss, Machine, Phases, Pod, Syscall};
 use gadgetd_host::{
     AnyModule, Fault, Formatter, Gadget, Host, HostConfig, Level, Limits, ModuleRef, Params, Reason, Report,
     Run, RunError,
 };
-use gadgetd_kube_assets::tools;
-use tempfile::TempDir;
-
-const GADGETD: &str = env!("CARGO_BIN_EXE_gadgetd");
+use support::project::{Project, module, output};
 
 /// A host with the limits that modules have everywhere. Only time to compile is given away: the machine may be busy.
 static HOST: LazyLock<Host> = LazyLock::new(|| {
     let limits = Limits { compile: Duration::from_mins(10), ..Limits::default() };
     Host::new(HostConfig { limits, ..HostConfig::default() }).unwrap()
 });
-
-/// gadgetd, with the tools of every language, in a folder. It has nobody to ask for its own SDK.
-fn gadgetd(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(GADGETD);
-    command.arg("module").args(arguments).current_dir(folder).env_remove("RUST_LOG").env("LC_ALL", "C");
-    command.env("PATH", tools::path()).env("GADGETD_SDK", workspace().join("sdk/rust"));
-    // Compiling the standard library takes a minute: once for all, and not beside what cargo makes of the workspace.
-    command.env("CARGO_TARGET_DIR", target_dir().join("artifacts/projects"));
-    command
-}
-
-fn output(command: &mut Command) -> (Output, String) {
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output, said)
-}
-
-/// A project in a folder that ends with it.
-struct Project {
-    _ends_with_this: TempDir,
-    folder: PathBuf,
-}
-
-impl Project {
-    /// Made from a template.
-    fn new(language: &str, kind: &str) -> Self {
-        let parent = tempfile::tempdir().unwrap();
-        let (made, said) =
-            output(&mut gadgetd(parent.path(), &["new", "my-own", "--lang", language, "--kind", kind]));
-        assert!(made.status.success(), "{said}");
-        let folder = parent.path().join("my-own");
-        assert!(folder.join("README.md").is_file(), "{said}");
-        Self { _ends_with_this: parent, folder }
-    }
-
-    /// A copy of an example, with files for links.
-    fn example(name: &str) -> Self {
-        let parent = tempfile::tempdir().unwrap();
-        let mut copy = Command::new("cp");
-        copy.args(["--recursive", "--dereference"]).arg(workspace().join("gadgets/examples").join(name));
-        assert!(copy.arg(parent.path()).status().unwrap().success());
-        let folder = parent.path().join(name);
-        Self { _ends_with_this: parent, folder }
-    }
-
-    /// The component. `None`: a tool is missing here, which was told loudly, and is a failure with `CI=true`.
-    fn build(&self) -> Option<ModuleRef> {
-        // Projects in Rust share a target folder, in which two of one name would take each other's component.
-        static ONE_BY_ONE: Mutex<()> = Mutex::new(());
-        let _alone = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = self.folder.with_extension("wasm");
-        let mut build = gadgetd(&self.folder, &["build", "--output"]);
-        let (outcome, said) = output(build.arg(&file));
-        if said.contains(" is missing; install it: ") {
-            assert!(std::env::var_os("CI").is_none(), "{said}");
-            println!("SKIPPED: {} run `cargo xtask setup`", said.trim());
-            return None;
-        }
-        assert!(outcome.status.success(), "{said}{}", String::from_utf8_lossy(&outcome.stdout));
-        assert!(outcome.stdout.is_empty(), "what tools print is for people");
-        Some(ModuleRef::File(file))
-    }
-}
 
 fn call(abi: Abi, number: u32, phases: Phases) -> Syscall {
     Syscall { abi, number, phases }
@@ -279,10 +209,10 @@ fn nothing_is_overwritten() {
     let parent = tempfile::tempdir().unwrap();
     let new = ["new", "mine", "--lang", "c", "--kind", "gadget"];
     fs::create_dir(parent.path().join("mine")).unwrap();
-    let (made, said) = output(&mut gadgetd(parent.path(), &new));
+    let (made, said) = output(&mut module(parent.path(), &new));
     assert!(made.status.success(), "an empty folder will do: {said}");
     fs::write(parent.path().join("mine/main.c"), "my work").unwrap();
-    let (again, said) = output(&mut gadgetd(parent.path(), &new));
+    let (again, said) = output(&mut module(parent.path(), &new));
     assert!(
         !again.status.success() && said.contains("mine is not empty, and nothing is overwritten"),
         "{said}"
@@ -293,12 +223,12 @@ fn nothing_is_overwritten() {
 #[test]
 fn what_is_wrong_with_a_project_is_said() {
     let parent = tempfile::tempdir().unwrap();
-    let (_, said) = output(&mut gadgetd(parent.path(), &["build"]));
+    let (_, said) = output(&mut module(parent.path(), &["build"]));
     assert!(said.contains("it has none of Cargo.toml, package.json, app.py, Makefile"), "{said}");
-    let (_, said) = output(&mut gadgetd(parent.path(), &["build", "nowhere"]));
+    let (_, said) = output(&mut module(parent.path(), &["build", "nowhere"]));
     assert!(said.contains("there is no folder nowhere"), "{said}");
     let name = ["new", "My_Own", "--lang", "js", "--kind", "gadget"];
-    let (refused, said) = output(&mut gadgetd(parent.path(), &name));
+    let (refused, said) = output(&mut module(parent.path(), &name));
     assert!(refused.status.code() == Some(2) && said.contains("a name has lower-case words"), "{said}");
 }
 
@@ -313,7 +243,7 @@ fn missing_tools_are_named_with_the_way_to_get_them() {
         ("c", "make is missing; install it: on Debian: apt-get install make"),
     ] {
         let project = Project::new(language, "gadget");
-        let mut build = gadgetd(&project.folder, &["build"]);
+        let mut build = module(&project.folder, &["build"]);
         // Nor what `cargo install` has put where it puts things.
         build.env("PATH", "/nowhere").env("CARGO_HOME", "/nowhere");
         let (outcome, said) = output(&mut build);

@@ -130,7 +130,8 @@ fn middle(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-fn text(time: Duration) -> String {
+/// A time for people.
+pub(crate) fn text(time: Duration) -> String {
     match time.as_secs_f64() {
         s if s < 1e-3 => format!("{:.1} µs", s * 1e6),
         s => format!("{:.1} ms", s * 1e3),

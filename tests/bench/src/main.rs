@@ -6,10 +6,11 @@
 
 mod bpf;
 mod gadget_cost;
+mod language_cost;
 mod syscall_cost;
 mod worker;
 
-use std::env;
+use std::{env, path::PathBuf};
 
 use anyhow::{Result, bail};
 
@@ -51,5 +52,12 @@ fn main() -> Result<()> {
     println!("{}", syscall_cost::command(effort)?);
     println!("## What a run of a gadget costs\n");
     println!("{}", gadget_cost::table(effort)?);
+    println!("{}", language_cost::table(effort)?);
     Ok(())
+}
+
+/// `gadgetd` as it was built with this program, or as `GADGETD` says.
+fn gadgetd() -> PathBuf {
+    let beside = || env::current_exe().ok().map(|this| this.with_file_name("gadgetd"));
+    env::var_os("GADGETD").map(PathBuf::from).or_else(beside).unwrap_or_else(|| "gadgetd".into())
 }

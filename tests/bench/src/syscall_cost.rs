@@ -1,6 +1,6 @@
 //! What recording costs: nanoseconds a system call, side by side in one run, rounds interleaved.
 
-use std::{env, fmt::Write as _, path::PathBuf, process::Command};
+use std::{fmt::Write as _, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use gadgetd_containers::{Hierarchy, Leftovers, OwnCgroup};
@@ -10,6 +10,7 @@ use gadgetd_tracer::{Tracer, TracerOptions};
 use crate::{
     Effort,
     bpf::{Empty, Kind},
+    gadgetd,
     worker::{Load, Worker},
 };
 
@@ -187,12 +188,6 @@ pub(crate) fn command(effort: Effort) -> Result<String> {
         writeln!(text, "| {name} | {time:.0} | {:.2} × | {:.2} × |", time / medians[0], time / medians[1])?;
     }
     Ok(text)
-}
-
-/// `gadgetd` as it was built with this program, or as `GADGETD` says.
-fn gadgetd() -> PathBuf {
-    let beside = || env::current_exe().ok().map(|this| this.with_file_name("gadgetd"));
-    env::var_os("GADGETD").map(PathBuf::from).or_else(beside).unwrap_or_else(|| "gadgetd".into())
 }
 
 /// Nanoseconds a block, of the time that `dd` says it took.

@@ -1,6 +1,8 @@
 //! Running gadgetd and looking at what it leaves behind.
 #![allow(dead_code, unreachable_pub)] // Each test program uses a part of it, as a module of its own.
 
+pub mod project;
+
 use std::{
     ffi::OsStr,
     fs,
@@ -31,6 +33,16 @@ pub fn can_record() -> bool {
     assert!(std::env::var_os("CI").is_none(), "recording needs root");
     eprintln!("SKIPPED: recording needs root; run `sudo -E env PATH=$PATH cargo test --release -p gadgetd`");
     false
+}
+
+/// Whether a program is there. If not, says so loudly; with `CI=true` that is a failure.
+pub fn installed(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
+    if !found {
+        assert!(std::env::var_os("CI").is_none(), "{program} is not installed");
+        eprintln!("SKIPPED: {program} is not installed; run `cargo xtask setup`");
+    }
+    found
 }
 
 /// `gadgetd` with these arguments, and nothing of the environment that would change what it does.

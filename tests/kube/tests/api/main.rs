@@ -1,6 +1,5 @@
 //! What a controller does, in one program: the tests share an API server where they can.
 
-mod gadgets;
 mod nodes;
 mod operations;
 mod outage;

@@ -1,11 +1,14 @@
-//! Gadget objects: modules out of a real registry, installed on a node, that do on the cluster what they are granted.
+//! Gadget objects: modules in every language, out of a real registry, installed on a node, that do on the cluster what they
+//! are granted.
 
-use std::sync::Arc;
+mod support;
+
+use std::{fs, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use gadgetd_core::kube::KubeApi;
 use gadgetd_e2e::eventually;
-use gadgetd_host::{Host, HostConfig};
+use gadgetd_host::{Host, HostConfig, Limits, ModuleRef, PublicKey};
 use gadgetd_kube::{Call, Gadget, GadgetStatus, OutputMode, TraceSpec, TraceStatus, adapter::KubeAdapter};
 use gadgetd_kube_tests::{Cluster, Files, LIMIT, Running, SYSTEM, World, make, names, settings, spec};
 use gadgetd_node::HostRunner;
@@ -20,6 +23,8 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
+use support::project::Project;
+use tempfile::TempDir;
 
 /// The kind that the module works on.
 fn things() -> Result<CustomResourceDefinition> {
@@ -37,33 +42,50 @@ fn things() -> Result<CustomResourceDefinition> {
     }))?)
 }
 
-/// A registry with the module in it, signed.
-struct Shipped {
+/// A registry, and who signs what is in it.
+struct Shop {
     registry: Registry,
-    image: String,
     key: PrivateKey,
 }
 
-impl Shipped {
-    async fn new() -> Result<Self> {
-        let (registry, key) = (Registry::start(), PrivateKey::generate());
-        let client = Client::new(config());
-        let text = format!("{}/caller:1", registry.address());
-        let component = gadgetd_guests::caller("get list create apply");
-        let about = About { name: "caller".into(), ..About::default() };
-        let digest = client.push(&Reference::parse(&text)?, component, &about).await?;
-        let image = format!("{text}@{digest}");
-        client.sign(&Reference::parse(&image)?, &key).await?;
-        Ok(Self { registry, image, key })
+/// A module in it, signed.
+struct Shipped {
+    image: String,
+    key: PublicKey,
+}
+
+impl Shop {
+    fn open() -> Self {
+        Self { registry: Registry::start(), key: PrivateKey::generate() }
     }
 
-    fn spec(&self, grants: &Value) -> Value {
-        json!({
-            "source": { "image": self.image },
-            "keys": [self.key.public().to_pem()],
-            "grants": grants,
-        })
+    async fn ship(&self, name: &str, component: Vec<u8>) -> Result<Shipped> {
+        let client = Client::new(config());
+        let text = format!("{}/{name}:1", self.registry.address());
+        let about = About { name: name.into(), ..About::default() };
+        let digest = client.push(&Reference::parse(&text)?, component, &about).await?;
+        let image = format!("{text}@{digest}");
+        client.sign(&Reference::parse(&image)?, &self.key).await?;
+        Ok(Shipped { image, key: self.key.public() })
     }
+}
+
+impl Shipped {
+    fn spec(&self, grants: &Value) -> Value {
+        json!({ "source": { "image": self.image }, "keys": [self.key.to_pem()], "grants": grants })
+    }
+}
+
+/// The gadget that makes the calls that it is told, in each language that there are tools for.
+fn callers() -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let mut callers = vec![("rust", gadgetd_guests::caller("get list create apply"))];
+    for language in ["python", "js", "c"] {
+        let project = Project::guest(language);
+        if let Some(ModuleRef::File(file)) = project.build() {
+            callers.push((language, fs::read(file)?));
+        }
+    }
+    Ok(callers)
 }
 
 fn config() -> Config {
@@ -71,16 +93,35 @@ fn config() -> Config {
 }
 
 /// A node with the real host, and Gadget objects.
-async fn node(cluster: &Cluster, node: &str, world: &World) -> Result<Running> {
-    let registry = Arc::new(Client::new(config()));
-    let host = Host::new(HostConfig { registry: Some(registry), ..HostConfig::default() })?;
-    let (calls, settings) = (cluster.runtime.clone(), settings(node));
-    let deadline = settings.deadline;
-    let connect = move |manager: &str| -> Arc<dyn KubeApi> {
-        Arc::new(KubeAdapter::new(calls.clone(), manager, deadline))
-    };
-    let runner = HostRunner::new(host, connect).await?;
-    Ok(cluster.run_gadgets(settings, world, &Files::default(), runner))
+struct Node {
+    name: String,
+    world: World,
+    running: Running,
+    _cache: TempDir,
+}
+
+impl Node {
+    async fn start(cluster: &Cluster) -> Result<Self> {
+        let name = names("node");
+        cluster.node(&name).await?;
+        let world = World::new(&name);
+        let cache = tempfile::tempdir()?;
+        // The machine may be busy; a component made from Python is large.
+        let limits = Limits { compile: Duration::from_mins(10), ..Limits::default() };
+        let host = Host::new(HostConfig {
+            limits,
+            cache_dir: Some(cache.path().to_owned()),
+            registry: Some(Arc::new(Client::new(config()))),
+        })?;
+        let (calls, settings) = (cluster.runtime.clone(), settings(&name));
+        let deadline = settings.deadline;
+        let connect = move |manager: &str| -> Arc<dyn KubeApi> {
+            Arc::new(KubeAdapter::new(calls.clone(), manager, deadline))
+        };
+        let runner = HostRunner::new(host, connect).await?;
+        let running = cluster.run_gadgets(settings, &world, &Files::default(), runner);
+        Ok(Self { name, world, running, _cache: cache })
+    }
 }
 
 async fn install(cluster: &Cluster, name: &str, spec: &Value) -> Result<()> {
@@ -110,13 +151,22 @@ async fn settled(cluster: &Cluster, name: &str, ready: &str) -> Result<GadgetSta
 }
 
 #[tokio::test]
-#[allow(clippy::too_many_lines)] // One grant after the other, on one cluster.
-async fn a_gadget_out_of_a_registry_does_what_it_is_granted() -> Result<()> {
+async fn gadgets_out_of_a_registry_do_what_they_are_granted_in_every_language() -> Result<()> {
     // One of its own: every node of a cluster looks at every Gadget.
     let Some(cluster) = Cluster::own().await? else { return Ok(()) };
-    let shipped = Shipped::new().await?;
     cluster.install(&things()?).await?;
-    let [host, shop, bank, gadget] = ["node", "shop", "bank", "caller"].map(names);
+    let (shop, node) = (Shop::open(), Node::start(&cluster).await?);
+    for (language, component) in callers()? {
+        let shipped = shop.ship(language, component).await?;
+        grants(&cluster, &node, &shipped).await.with_context(|| format!("in {language}"))?;
+    }
+    node.running.stop().await
+}
+
+/// One grant after the other.
+#[allow(clippy::too_many_lines)]
+async fn grants(cluster: &Cluster, node: &Node, shipped: &Shipped) -> Result<()> {
+    let [shop, bank, gadget] = ["shop", "bank", "caller"].map(names);
     for namespace in [&shop, &bank] {
         cluster.namespace(namespace).await?;
     }
@@ -138,17 +188,14 @@ async fn a_gadget_out_of_a_registry_does_what_it_is_granted() -> Result<()> {
         }])
     };
     let all = ["Get", "List", "Create", "Apply"];
-    install(&cluster, &gadget, &shipped.spec(&grant(&all, &["*"]))).await?;
-    cluster.node(&host).await?;
-    let world = World::new(&host);
-    world.pod(&shop, "pod", &[], &["app"]);
-    let id = world.run(&shop, "pod", "app");
-    world.call(&id, &[0]);
-    let running = node(&cluster, &host, &world).await?;
+    install(cluster, &gadget, &shipped.spec(&grant(&all, &["*"]))).await?;
+    node.world.pod(&shop, "pod", &[], &["app"]);
+    let id = node.world.run(&shop, "pod", "app");
+    node.world.call(&id, &[0]);
 
-    let status = settled(&cluster, &gadget, "True").await?;
+    let status = settled(cluster, &gadget, "True").await?;
     assert_eq!((status.role.as_deref(), status.version.as_deref()), (Some("gadget"), Some("1.0.0")));
-    assert_eq!(status.verified_by, Some(shipped.key.public().id().to_string()));
+    assert_eq!(status.verified_by, Some(shipped.key.id().to_string()));
     assert!(status.digest.is_some_and(|digest| digest.starts_with("sha256:")));
     assert_eq!((status.nodes.len(), status.nodes[0].ready), (1, true));
     assert_eq!((status.asks[0].resource.as_str(), status.asks[0].verbs.len()), ("things", 4));
@@ -158,7 +205,7 @@ async fn a_gadget_out_of_a_registry_does_what_it_is_granted() -> Result<()> {
     let traced = |namespace: &str| TraceSpec {
         gadget: gadget.clone(),
         parameters: [("calls".to_owned(), "discover - -".to_owned())].into(),
-        ..spec(&host, namespace, "pod")
+        ..spec(&node.name, namespace, "pod")
     };
     trace.create(traced(&shop)).await?;
     assert_eq!(trace.operate("start", &[]).await?.operation_error, None);
@@ -192,7 +239,7 @@ async fn a_gadget_out_of_a_registry_does_what_it_is_granted() -> Result<()> {
     };
     let objects = Api::<kube::api::DynamicObject>::namespaced_with(cluster.admin.clone(), &shop, &kind);
     let two = objects.get("two").await?;
-    assert_eq!(two.metadata.annotations.context("annotations")?["seccomp.gadget.kinvolk.io/node"], host);
+    assert_eq!(two.metadata.annotations.context("annotations")?["seccomp.gadget.kinvolk.io/node"], node.name);
     let managers = two.metadata.managed_fields.context("managers")?;
     assert_eq!(managers[0].manager.as_deref(), Some(format!("gadget-{gadget}").as_str()));
 
@@ -203,8 +250,8 @@ async fn a_gadget_out_of_a_registry_does_what_it_is_granted() -> Result<()> {
             if let Some(most) = calls_max {
                 spec["calls"] = most.into();
             }
-            install(&cluster, &gadget, &spec).await?;
-            settled(&cluster, &gadget, "True").await?;
+            install(cluster, &gadget, &spec).await?;
+            settled(cluster, &gadget, "True").await?;
             let status = run(&calls(asked)).await?;
             let made = made_of(&status).iter().map(|call| (call.allowed, call.result.clone())).collect();
             let warning = status.operation_warning.unwrap_or_default();
@@ -238,8 +285,8 @@ async fn a_gadget_out_of_a_registry_does_what_it_is_granted() -> Result<()> {
     let text = format!("denied: {}: the run has made its 1 calls", in_shop("get", "one"));
     assert_eq!(found, [(true, "ok".into()), (false, text)]);
     // No path leads to a subresource or another object.
-    install(&cluster, &gadget, &shipped.spec(&grant(&all, &["*"]))).await?;
-    settled(&cluster, &gadget, "True").await?;
+    install(cluster, &gadget, &shipped.spec(&grant(&all, &["*"]))).await?;
+    settled(cluster, &gadget, "True").await?;
     let status = run(&calls(&["get SHOP one/status", "get SHOP ../pods/x"])).await?;
     assert!(
         made_of(&status).iter().all(|call| !call.allowed && call.result.starts_with("invalid")),
@@ -250,8 +297,8 @@ async fn a_gadget_out_of_a_registry_does_what_it_is_granted() -> Result<()> {
     assert_eq!(found, [not_granted("discover things.test.gadgetd"), not_granted(&in_shop("get", "one"))]);
 
     // A Trace of the shop keeps to it, whatever is granted.
-    install(&cluster, &gadget, &shipped.spec(&grant(&all, &["*"]))).await?;
-    settled(&cluster, &gadget, "True").await?;
+    install(cluster, &gadget, &shipped.spec(&grant(&all, &["*"]))).await?;
+    settled(cluster, &gadget, "True").await?;
     let hers = cluster.trace(&shop, &names("hers"));
     hers.create(traced(&shop)).await?;
     hers.operate("start", &[]).await?;
@@ -262,7 +309,7 @@ async fn a_gadget_out_of_a_registry_does_what_it_is_granted() -> Result<()> {
     assert_eq!(said, ["ok".to_owned(), only]);
 
     // Without its object it is no gadget any more.
-    gadgets(&cluster).delete(&gadget, &DeleteParams::default()).await?;
+    gadgets(cluster).delete(&gadget, &DeleteParams::default()).await?;
     let status = eventually("end of the gadget", LIMIT, async || {
         let status = run("discover - -").await?;
         ensure!(status.operation_error.is_some(), "{status:?}");
@@ -271,26 +318,59 @@ async fn a_gadget_out_of_a_registry_does_what_it_is_granted() -> Result<()> {
     let error = status.await?.operation_error.unwrap_or_default();
     assert!(error.starts_with(&format!("Unknown gadget {gadget:?}: this node has ")), "{error}");
     trace.delete().await?;
-    drop(shipped.registry);
-    running.stop().await
+    Ok(())
 }
 
+/// The calls, as the audit has them; and that the module was told the same.
 fn made_of(status: &TraceStatus) -> &[Call] {
-    status.outputs.first().map_or(&[], |output| &output.calls)
+    let calls: &[Call] = status.outputs.first().map_or(&[], |output| &output.calls);
+    let said = status.output.iter().flat_map(|document| document.lines());
+    let word = |text: &str| text.split([':', ' ']).next().map(ToOwned::to_owned);
+    let said: Vec<_> = said.map(word).collect();
+    assert_eq!(said, calls.iter().map(|call| word(&call.result)).collect::<Vec<_>>(), "{status:?}");
+    calls
+}
+
+#[tokio::test]
+async fn a_node_that_is_gone_is_not_waited_for() -> Result<()> {
+    // One of its own: every node of a cluster looks at every Gadget.
+    let Some(cluster) = Cluster::own().await? else { return Ok(()) };
+    let gadget = names("mine");
+    let (stays, goes) = (Node::start(&cluster).await?, Node::start(&cluster).await?);
+    install(&cluster, &gadget, &json!({ "source": { "builtIn": "seccomp" } })).await?;
+    eventually("both nodes", LIMIT, async || {
+        let nodes = settled(&cluster, &gadget, "True").await?.nodes;
+        ensure!(nodes.len() == 2, "{nodes:?}");
+        Ok(())
+    })
+    .await?;
+
+    goes.running.stop().await?;
+    let changed = json!({ "source": { "builtIn": "seccomp" }, "calls": 3 });
+    install(&cluster, &gadget, &changed).await?;
+    // As long as the node exists it may come back.
+    let status = settled(&cluster, &gadget, "Unknown").await?;
+    assert_eq!(status.nodes.len(), 2, "{status:?}");
+    let nodes = Api::<k8s_openapi::api::core::v1::Node>::all(cluster.admin.clone());
+    nodes.delete(&goes.name, &DeleteParams::default()).await?;
+    let status = settled(&cluster, &gadget, "True").await?;
+    let left: Vec<_> = status.nodes.iter().map(|node| &node.node).collect();
+    assert_eq!(left, [&stays.name]);
+    gadgets(&cluster).delete(&gadget, &DeleteParams::default()).await?;
+    stays.running.stop().await
 }
 
 #[tokio::test]
 async fn what_cannot_be_installed_says_why() -> Result<()> {
     // One of its own: every node of a cluster looks at every Gadget.
     let Some(cluster) = Cluster::own().await? else { return Ok(()) };
-    let shipped = Shipped::new().await?;
-    let [host, shop, gadget] = ["node", "shop", "broken"].map(names);
-    cluster.node(&host).await?;
+    let registry = Shop::open();
+    let shipped = registry.ship("caller", gadgetd_guests::caller("get")).await?;
+    let [shop, gadget] = ["shop", "broken"].map(names);
     cluster.namespace(&shop).await?;
-    let world = World::new(&host);
-    world.pod(&shop, "pod", &[], &["app"]);
-    world.run(&shop, "pod", "app");
-    let running = node(&cluster, &host, &world).await?;
+    let node = Node::start(&cluster).await?;
+    node.world.pod(&shop, "pod", &[], &["app"]);
+    node.world.run(&shop, "pod", "app");
     let good = shipped.spec(&json!([]));
     let with = |field: &str, value: Value| {
         let mut spec = good.clone();
@@ -316,7 +396,7 @@ async fn what_cannot_be_installed_says_why() -> Result<()> {
         assert!(reason.contains(says), "no {says:?} in {reason:?}");
         // A Trace that names it is told the same.
         let trace = cluster.trace(SYSTEM, &names("broken"));
-        trace.create(TraceSpec { gadget: gadget.clone(), ..spec(&host, &shop, "pod") }).await?;
+        trace.create(TraceSpec { gadget: gadget.clone(), ..spec(&node.name, &shop, "pod") }).await?;
         let error = trace.operate("start", &[]).await?.operation_error.unwrap_or_default();
         let want = format!("Gadget {gadget:?} cannot run on this node: ");
         assert!(error.starts_with(&want) && error.contains(says), "{error}");
@@ -329,10 +409,11 @@ async fn what_cannot_be_installed_says_why() -> Result<()> {
     let status = settled(&cluster, &gadget, "True").await?;
     assert_eq!(status.verified_by.as_deref(), Some("built-in"));
     let trace = cluster.trace(SYSTEM, &names("less"));
-    let file = TraceSpec { output_mode: OutputMode::File, output: "f".into(), ..spec(&host, &shop, "pod") };
+    let file =
+        TraceSpec { output_mode: OutputMode::File, output: "f".into(), ..spec(&node.name, &shop, "pod") };
     trace.create(TraceSpec { gadget: gadget.clone(), ..file }).await?;
     let error = trace.operate("start", &[]).await?.operation_error.unwrap_or_default();
     assert!(error.contains("Unsupported output mode") && error.ends_with("it supports Status"), "{error}");
     gadgets(&cluster).delete(&gadget, &DeleteParams::default()).await?;
-    running.stop().await
+    node.running.stop().await
 }

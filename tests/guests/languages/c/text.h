@@ -1,0 +1,1 @@
+../../../../sdk/templates/c/common/text.h

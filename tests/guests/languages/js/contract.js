@@ -1,0 +1,1 @@
+../../../../sdk/templates/js/common/contract.js
