@@ -216,20 +216,6 @@ async fn grants(cluster: &Cluster, node: &Node, shipped: &Shipped) -> Result<()>
     };
 
     // What is granted is made, with where it comes from; what the API server forbids is denied by it.
-    let asked =
-        ["discover - -", "create SHOP one", "apply SHOP two", "get SHOP one", "list SHOP -", "get BANK one"];
-    let status = run(&calls(&asked)).await?;
-    let made = made_of(&status);
-    let said: Vec<_> =
-        made.iter().map(|call| (call.allowed, call.result.split(':').next().unwrap())).collect();
-    assert_eq!(
-        said,
-        [(true, "ok"), (true, "ok"), (true, "ok"), (true, "ok"), (true, "ok"), (true, "denied")]
-    );
-    assert!(made[5].result.contains("forbidden"), "{made:?}");
-    assert_eq!(made[1].call, format!("create things.test.gadgetd {shop}/one"));
-    assert!(made[1].arguments.starts_with("sha256:"), "{made:?}");
-    assert_eq!(status.operation_warning, None);
     let kind = kube::api::ApiResource {
         group: "test.gadgetd".into(),
         version: "v1".into(),
@@ -238,6 +224,43 @@ async fn grants(cluster: &Cluster, node: &Node, shipped: &Shipped) -> Result<()>
         plural: "things".into(),
     };
     let objects = Api::<kube::api::DynamicObject>::namespaced_with(cluster.admin.clone(), &shop, &kind);
+    // What somebody else looks after is not taken from them.
+    let theirs = json!({
+        "apiVersion": "test.gadgetd/v1", "kind": "Thing", "metadata": { "name": "theirs" },
+        "spec": { "by": "somebody" },
+    });
+    objects.patch("theirs", &PatchParams::apply("somebody"), &Patch::Apply(theirs)).await?;
+    let asked = [
+        "discover - -",
+        "create SHOP one",
+        "apply SHOP two",
+        "get SHOP one",
+        "list SHOP -",
+        "get BANK one",
+        "apply SHOP theirs",
+    ];
+    let status = run(&calls(&asked)).await?;
+    let made = made_of(&status);
+    let said: Vec<_> =
+        made.iter().map(|call| (call.allowed, call.result.split(':').next().unwrap())).collect();
+    assert_eq!(
+        said,
+        [
+            (true, "ok"),
+            (true, "ok"),
+            (true, "ok"),
+            (true, "ok"),
+            (true, "ok"),
+            (true, "denied"),
+            (true, "conflict")
+        ]
+    );
+    assert!(made[5].result.contains("forbidden"), "{made:?}");
+    assert!(made[6].result.contains("conflict with \"somebody\""), "{made:?}");
+    assert_eq!(objects.get("theirs").await?.data["spec"]["by"], "somebody");
+    assert_eq!(made[1].call, format!("create things.test.gadgetd {shop}/one"));
+    assert!(made[1].arguments.starts_with("sha256:"), "{made:?}");
+    assert_eq!(status.operation_warning, None);
     let two = objects.get("two").await?;
     assert_eq!(two.metadata.annotations.context("annotations")?["seccomp.gadget.kinvolk.io/node"], node.name);
     let managers = two.metadata.managed_fields.context("managers")?;

@@ -76,7 +76,7 @@ fn make(run: &mut Run<'_>, verb: &str, namespace: Option<&str>, name: &str) -> R
         namespaced: namespace.is_some(),
     };
     let object = format!(
-        r#"{{"apiVersion": "{}", "kind": "Thing", "metadata": {{"name": "{name}"}}}}"#,
+        r#"{{"apiVersion": "{}", "kind": "Thing", "metadata": {{"name": "{name}"}}, "spec": {{"by": "gadget"}}}}"#,
         kind.api_version()
     );
     let mut kube = run.kube();

@@ -153,7 +153,7 @@ static void call(text *to, text words) {
     gadget_framework_kube_kind_t kind = {copy(group), copy("v1"), copy(plural), copy("Thing"), namespaced};
     text thing = copy("{\"apiVersion\": \"test.gadgetd/v1\", \"kind\": \"Thing\", \"metadata\": {\"name\": \"");
     add_text(&thing, name);
-    add(&thing, "\"}}");
+    add(&thing, "\"}, \"spec\": {\"by\": \"gadget\"}}");
 
     gadget_framework_kube_error_t error;
     gadget_framework_kube_list_kind_t kinds;

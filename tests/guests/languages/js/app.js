@@ -39,7 +39,8 @@ export const gadget = {
 function call(verb, namespace, name) {
   const where = namespace === "-" ? undefined : namespace;
   const kind = { group: GROUP, version: "v1", plural: PLURAL, name: "Thing", namespaced: where !== undefined };
-  const thing = JSON.stringify({ apiVersion: `${GROUP}/v1`, kind: "Thing", metadata: { name } });
+  const spec = { by: "gadget" };
+  const thing = JSON.stringify({ apiVersion: `${GROUP}/v1`, kind: "Thing", metadata: { name }, spec });
   const calls = {
     discover: () => discover(GROUP, PLURAL),
     get: () => get(kind, where, name),
@@ -91,8 +92,8 @@ const MISBEHAVIOURS = {
   loops: () => forever(() => {}),
   "loops-in-a-regular-expression": () => /^(a+)+$/.test(`${"a".repeat(40)}!`),
   "waits-for-ever": () => forever(() => Promise.resolve()),
-  allocates: () => forever(() => hoard.push(new Uint8Array(1 << 20).fill(1))),
-  "makes-a-huge-text": () => forever(() => hoard.push("x".repeat(1 << 20) + hoard.length)),
+  allocates: () => forever(() => hoard.push(new Uint8Array(8 << 20).fill(1))),
+  "makes-a-huge-text": () => forever(() => hoard.push("x".repeat(8 << 20) + hoard.length)),
   recurses: () => recurse(0),
   "evaluates-text": () => eval("for (;;) {}"),
   "asks-the-time": () => Date.now(),

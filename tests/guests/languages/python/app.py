@@ -49,7 +49,8 @@ def call(verb: str, namespace: str, name: str) -> str:
     """What came of a call, in a line."""
     where = None if namespace == "-" else namespace
     kind = kube.Kind(GROUP, "v1", PLURAL, "Thing", where is not None)
-    thing = json.dumps({"apiVersion": f"{GROUP}/v1", "kind": "Thing", "metadata": {"name": name}})
+    thing = {"apiVersion": f"{GROUP}/v1", "kind": "Thing", "metadata": {"name": name}, "spec": {"by": "gadget"}}
+    thing = json.dumps(thing)
     calls = {
         "discover": lambda: kube.discover(GROUP, PLURAL),
         "get": lambda: kube.get(kind, where, name),
@@ -75,7 +76,7 @@ def forever(act):
 
 
 def grow(hoard=[]):
-    hoard.append(bytearray(1 << 20))
+    hoard.append(bytearray(8 << 20))
 
 
 def recurse(depth=0):
