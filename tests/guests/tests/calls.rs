@@ -8,7 +8,7 @@ use common::{
     Guest, HOST, assert_host_is_well, built_in, captures,
     cluster::{ALL, Memory, granting, things},
 };
-use gadgetd_core::kube::{Grant, Granted, KubeError, Names, Verb};
+use gadgetd_core::kube::{Grant, Granted, Granting, KubeError, Names, Verb};
 use gadgetd_host::{
     Cluster, Digest, Fault, Gadget, Host, HostConfig, KubeCall, Limits, Params, Reason, Report, Run, RunError,
 };
@@ -121,6 +121,36 @@ async fn a_run_that_is_not_confined_reaches_what_is_granted() {
     assert!(report.audit.iter().all(|call| call.allowed), "{:?}", report.audit);
     let want = ["create shop/one", "create bank/two", "create /three", "list /", "get bank/two"];
     assert_eq!(*api.calls.lock().unwrap(), want);
+}
+
+/// Takes everything back as soon as there was one call.
+#[derive(Debug)]
+struct Once(Arc<Memory>);
+
+impl Granting for Once {
+    fn granted(&self) -> Arc<Granted> {
+        let unused = self.0.calls.lock().unwrap().is_empty();
+        Arc::new(Granted { grants: unused.then(|| things(&ALL)).into_iter().collect(), calls: 20 })
+    }
+}
+
+#[tokio::test]
+async fn what_is_taken_back_is_gone_at_the_next_call_of_the_same_run() {
+    let gadget = caller(&ALL).await;
+    let api = Arc::new(Memory::default());
+    let cluster = Cluster { granted: Arc::new(Once(api.clone())), ..granting(&api, Vec::new()) };
+    let calls = "create shop one;get shop one;list shop -;discover - -";
+    let report = run(&HOST, &gadget, calls, Some(cluster)).await.unwrap();
+    assert_eq!(report.audit.iter().map(|call| call.allowed).collect::<Vec<_>>(), [true, false, false, false]);
+    assert!(
+        report.audit[1].result
+            == Some(Err(KubeError::Denied(
+                "get things.test.gadgetd shop/one: the cluster does not grant it".into()
+            ))),
+        "{:?}",
+        report.audit
+    );
+    assert_eq!(*api.calls.lock().unwrap(), ["create shop/one"]);
 }
 
 #[tokio::test]
