@@ -17,7 +17,9 @@ mod signals;
 
 use std::{io, io::IsTerminal, process::ExitCode};
 
+use anyhow::{Context, Result};
 use clap::Parser;
+use tokio::runtime::Runtime;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use cli::{Cli, Command, LogFormat};
@@ -34,6 +36,14 @@ fn main() -> ExitCode {
         Command::Module(args) => module::main(args),
         Command::Serve(args) => serve::main(args),
     }
+}
+
+/// Runs work to its end, and leaves behind what it does not wait for any more: nothing can end a compiler.
+fn to_the_end<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = Runtime::new().context("cannot start")?;
+    let outcome = runtime.block_on(work);
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Tells people something.

@@ -60,7 +60,7 @@ mod state;
 mod store;
 mod trust;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{num::NonZero, path::PathBuf, sync::Arc};
 
 use thiserror::Error;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -112,6 +112,7 @@ pub struct Host {
     cache: Option<cache::Cache>,
     registry: Option<Arc<dyn Registry>>,
     permits: Semaphore,
+    compilers: Arc<Semaphore>,
 }
 
 impl Host {
@@ -121,8 +122,10 @@ impl Host {
         let engine = engine::Engine::new(&limits).map_err(|error| HostError::Engine(format!("{error:#}")))?;
         let cache = config.cache_dir.map(|dir| cache::Cache::open(&dir, &engine.wasmtime)).transpose()?;
         let permits = Semaphore::new(usize::try_from(limits.runs).unwrap_or(Semaphore::MAX_PERMITS));
+        let compilers = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let compilers = Arc::new(Semaphore::new(compilers));
         let registry = config.registry;
-        Ok(Self { engine, limits: Arc::new(limits), cache, registry, permits })
+        Ok(Self { engine, limits: Arc::new(limits), cache, registry, permits, compilers })
     }
 
     /// Waits for the right to have instances. Every right stands for two of the pool.

@@ -630,7 +630,17 @@ impl Host {
             return Ok(component);
         }
         let theirs = engine.clone();
-        let compiling = tokio::task::spawn_blocking(move || Engine::compile(&theirs, &bytes));
+        let compilers = self.compilers.clone();
+        let compiling = async move {
+            let permit = compilers.acquire_owned().await;
+            // Nothing can end a compiler. One that nobody waits for any more keeps its place until it is done, so that no
+            // more than these are ever at work.
+            let compile = move || {
+                let _at_work = permit;
+                Engine::compile(&theirs, &bytes)
+            };
+            tokio::task::spawn_blocking(compile).await
+        };
         let limit = self.limits.compile;
         let compiled = tokio::time::timeout(limit, compiling)
             .await

@@ -31,6 +31,9 @@ use crate::{
     signature::{self, Signed, Verification},
 };
 
+/// How much is shown of what a registry says when something is pushed.
+const SHOWN: usize = 300;
+
 const USER_AGENT: &str = concat!("gadgetd/", env!("CARGO_PKG_VERSION"));
 
 /// How registries are reached.
@@ -88,7 +91,8 @@ impl Default for Config {
 #[derive(Debug)]
 pub struct Client {
     config: Config,
-    http: OnceLock<Http>,
+    /// For registries elsewhere, and for those on this machine.
+    http: [OnceLock<Http>; 2],
     cache: Option<Arc<Cache>>,
 }
 
@@ -104,7 +108,7 @@ impl Client {
                 None
             }
         });
-        Self { config, http: OnceLock::new(), cache }
+        Self { config, http: Default::default(), cache }
     }
 
     /// Fetches a component, if it is from somebody who is trusted, and at most so many bytes long.
@@ -217,10 +221,11 @@ impl Client {
         blobs: [Vec<u8>; 2],
         manifest: &[u8],
     ) -> Result<(), Error> {
-        let login = self.login(reference).await?;
-        let failed = |error| push_failed(reference, &login, error);
+        let session = self.session(reference).await?;
+        let failed = |error| push_failed(reference, session.login(), error);
+        let right = session.right_to_push().await?;
         let pusher = self.pusher(reference).await.map_err(failed)?;
-        pusher.auth(to, &login, RegistryOperation::Push).await.map_err(failed)?;
+        pusher.auth(to, &right, RegistryOperation::Push).await.map_err(failed)?;
         for blob in blobs {
             let digest = Digest::of(&blob).to_string();
             if !pusher.blob_exists(to, &digest).await.map_err(failed)? {
@@ -252,7 +257,7 @@ impl Client {
             idle: self.config.idle,
             blob_hosts: &self.config.blob_hosts,
         };
-        Ok(Session::new(self.http().await?, reference, rules, login))
+        Ok(Session::new(self.http(reference).await?, reference, rules, login))
     }
 
     async fn pusher(&self, reference: &Reference) -> Result<Pusher, OciDistributionError> {
@@ -292,8 +297,10 @@ impl Client {
         }
     }
 
-    async fn http(&self) -> Result<&Http, Error> {
-        if let Some(http) = self.http.get() {
+    async fn http(&self, reference: &Reference) -> Result<&Http, Error> {
+        let local = reference.is_local();
+        let place = &self.http[usize::from(local)];
+        if let Some(http) = place.get() {
             return Ok(http);
         }
         let system = blocking(authorities).await;
@@ -302,7 +309,9 @@ impl Client {
         for pem in &self.config.authorities {
             trusted.extend(Certificate::from_pem_bundle(pem.as_bytes()).map_err(Error::Client)?);
         }
-        let http = Http::builder()
+        // A proxy of the environment would ask its own machine, and see what is not encrypted because nobody is between.
+        let builder = if local { Http::builder().no_proxy() } else { Http::builder() };
+        let http = builder
             .redirect(Policy::none())
             .connect_timeout(self.config.connect)
             .read_timeout(self.config.idle)
@@ -310,7 +319,7 @@ impl Client {
             .user_agent(USER_AGENT)
             .build()
             .map_err(Error::Client)?;
-        Ok(self.http.get_or_init(|| http))
+        Ok(place.get_or_init(|| http))
     }
 }
 
@@ -369,13 +378,19 @@ fn push_failed(reference: &Reference, login: &RegistryAuth, source: OciDistribut
     let registry = reference.registry().to_owned();
     match source {
         OciDistributionError::RequestError(source) if source.is_connect() => {
-            Error::Unreachable { registry, source }
+            Error::Unreachable { registry, source: source.without_url() }
         }
         OciDistributionError::RequestError(source) if source.status().is_some_and(is_denial) => {
             Error::denied(reference, login)
         }
-        OciDistributionError::UnauthorizedError { .. } => Error::denied(reference, login),
-        source => Error::Push { registry, source },
+        OciDistributionError::RequestError(source) => {
+            Error::Protocol { registry, source: source.without_url() }
+        }
+        OciDistributionError::UnauthorizedError { .. } | OciDistributionError::AuthenticationFailure(_) => {
+            Error::denied(reference, login)
+        }
+        // What the registry says stands in it as it came.
+        source => Error::Push { registry, reason: source.to_string().escape_debug().take(SHOWN).collect() },
     }
 }
 

@@ -11,8 +11,8 @@ use docker_credential::{CredentialRetrievalError, DockerCredential, get_credenti
 use oci_client::secrets::RegistryAuth;
 use thiserror::Error;
 
-/// Docker keeps the login for its own registry under this name.
-const DOCKER_HUB: &str = "https://index.docker.io/v1/";
+/// Under which names the login for Docker's own registry is kept: by docker, and by podman.
+const DOCKER_HUB: [&str; 2] = ["https://index.docker.io/v1/", "docker.io"];
 
 /// Where logins are looked up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,20 +61,32 @@ impl Credentials {
             Self::Usual => usual(|name| env::var_os(name).map(PathBuf::from)),
         };
         let Some(path) = path else { return Ok(RegistryAuth::Anonymous) };
-        let open = File::open(&path);
-        let file = open.map_err(|source| CredentialsError::Open { path: path.clone(), source })?;
-        let server = if registry == "index.docker.io" { DOCKER_HUB } else { registry };
-        match get_credential_from_reader(BufReader::new(file), server) {
-            Ok(DockerCredential::UsernamePassword(user, password)) => Ok(RegistryAuth::Basic(user, password)),
-            Ok(DockerCredential::IdentityToken(_)) => Err(CredentialsError::IdentityToken(path)),
-            Err(CredentialRetrievalError::NoCredentialConfigured) => Ok(RegistryAuth::Anonymous),
-            Err(CredentialRetrievalError::HelperFailure { stdout, stderr, .. })
-                if [&stdout, &stderr].iter().any(|text| text.contains("credentials not found")) =>
-            {
-                Ok(RegistryAuth::Anonymous)
+        let names = if registry == "index.docker.io" { &DOCKER_HUB[..] } else { &[registry] };
+        for name in names {
+            match look_up(&path, name)? {
+                RegistryAuth::Anonymous => {}
+                login => return Ok(login),
             }
-            Err(source) => Err(CredentialsError::Content { path, source }),
         }
+        Ok(RegistryAuth::Anonymous)
+    }
+}
+
+/// The login that a file has under a name.
+fn look_up(path: &Path, server: &str) -> Result<RegistryAuth, CredentialsError> {
+    let path = path.to_owned();
+    let open = File::open(&path);
+    let file = open.map_err(|source| CredentialsError::Open { path: path.clone(), source })?;
+    match get_credential_from_reader(BufReader::new(file), server) {
+        Ok(DockerCredential::UsernamePassword(user, password)) => Ok(RegistryAuth::Basic(user, password)),
+        Ok(DockerCredential::IdentityToken(_)) => Err(CredentialsError::IdentityToken(path)),
+        Err(CredentialRetrievalError::NoCredentialConfigured) => Ok(RegistryAuth::Anonymous),
+        Err(CredentialRetrievalError::HelperFailure { stdout, stderr, .. })
+            if [&stdout, &stderr].iter().any(|text| text.contains("credentials not found")) =>
+        {
+            Ok(RegistryAuth::Anonymous)
+        }
+        Err(source) => Err(CredentialsError::Content { path, source }),
     }
 }
 
@@ -133,6 +145,9 @@ mod tests {
         let login = |password: &str| RegistryAuth::Basic("me".into(), password.into());
         assert_eq!(find("localhost:5000").unwrap(), login("secret"));
         assert_eq!(find("index.docker.io").unwrap(), login("hub"));
+        let podmans = folder.path().join("auth.json");
+        fs::write(&podmans, r#"{"auths": {"docker.io": {"auth": "bWU6aHVi"}}}"#).unwrap();
+        assert_eq!(Credentials::File(podmans).find("index.docker.io").unwrap(), login("hub"));
         assert_eq!(find("ghcr.io").unwrap(), RegistryAuth::Anonymous);
         assert!(matches!(find("token.example.com"), Err(CredentialsError::IdentityToken(_))));
         assert!(matches!(find("broken.example.com"), Err(CredentialsError::Content { .. })));

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use gadgetd_host::{Digest, FetchError};
-use oci_client::{errors::OciDistributionError, secrets::RegistryAuth};
+use oci_client::secrets::RegistryAuth;
 use thiserror::Error;
 
 use crate::{
@@ -208,12 +208,12 @@ pub enum Error {
         signed: String,
     },
     /// What is pushed does not arrive.
-    #[error("cannot push to {registry}")]
+    #[error("cannot push to {registry}: {reason}")]
     Push {
         /// The registry.
         registry: String,
         /// Why.
-        source: OciDistributionError,
+        reason: String,
     },
 }
 

@@ -4,6 +4,7 @@ use std::{fmt, net::IpAddr};
 
 use gadgetd_host::Digest;
 use oci_client::{ParseError, Reference as OciReference};
+use reqwest::Url;
 use thiserror::Error;
 
 /// Where an artifact is. Without tag and digest it is the tag `latest`; with both, the digest says which one.
@@ -23,6 +24,9 @@ pub enum ReferenceError {
         "{0:?} names no registry: write REGISTRY/REPOSITORY:TAG, as ghcr.io/me/mine:1.0 (a file: ./PATH)"
     )]
     Registry(String),
+    /// No server can be called like that.
+    #[error("{0:?} names no server that there can be: write HOST/… or HOST:PORT/…, with a port up to 65535")]
+    Server(String),
     /// It has a digest that is not SHA-256.
     #[error("{0:?} has another digest than SHA-256 in lower case")]
     Digest(String),
@@ -48,6 +52,9 @@ impl Reference {
         }
         let parsed = text.parse::<OciReference>();
         let inner = parsed.map_err(|source| ReferenceError::Form { text: text.to_owned(), source })?;
+        if Url::parse(&format!("https://{}/", inner.resolve_registry())).is_err() {
+            return Err(ReferenceError::Server(text.to_owned()));
+        }
         let digest = match inner.digest().map(Digest::parse) {
             Some(None) => return Err(ReferenceError::Digest(text.to_owned())),
             Some(digest) => digest,
@@ -144,6 +151,10 @@ mod tests {
         for text in ["", "mine", "me/mine", "target/mine", "/x", "ghcr.io/", "ghcr.io/Mine", "ghcr.io/a:b:c"]
         {
             assert!(Reference::parse(text).is_err(), "{text}");
+        }
+        // They have the form, and no server is called so.
+        for text in ["ghcr.io:99999/x", "registry.123/x", "999.1.1.1/x", "xn--a.io/x"] {
+            assert!(matches!(Reference::parse(text), Err(ReferenceError::Server(_))), "{text}");
         }
         for digest in ["sha256:12", &format!("sha256:{}", hex.to_uppercase()), &format!("sha512:{hex}{hex}")]
         {

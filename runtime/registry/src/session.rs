@@ -71,6 +71,34 @@ struct Token {
 }
 
 impl<'a> Session<'a> {
+    /// The login that is stored for the registry.
+    pub(crate) fn login(&self) -> &RegistryAuth {
+        &self.login
+    }
+
+    /// What to show when something is pushed. It is found out here, and not by `oci-client`, which would send the login to
+    /// wherever the registry says, also in the clear.
+    pub(crate) async fn right_to_push(&self) -> Result<RegistryAuth, Error> {
+        let url = self.url("");
+        let response = self.http.get(url.clone()).send().await.map_err(|error| self.failed(error))?;
+        match response.status() {
+            StatusCode::OK => Ok(RegistryAuth::Anonymous),
+            StatusCode::UNAUTHORIZED => {
+                let authorization = self.authorize(response.headers(), "pull,push").await?;
+                let token = authorization.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
+                Ok(token.map_or_else(|| self.login.clone(), |token| RegistryAuth::Bearer(token.to_owned())))
+            }
+            _ => Err(self.refused(Part::Token, url.as_str(), response).await),
+        }
+    }
+
+    /// Where something is, below the registry's `/v2/`.
+    fn url(&self, path: &str) -> Url {
+        let scheme = if self.rules.plain_http { "http" } else { "https" };
+        let text = format!("{scheme}://{}/v2/{path}", self.reference.server());
+        Url::parse(&text).expect("a reference is read only if its server fits into a URL")
+    }
+
     pub(crate) fn new(
         http: &'a Client,
         reference: &'a Reference,
@@ -138,10 +166,7 @@ impl<'a> Session<'a> {
 
     /// Asks for a part, logs in if that is asked for, and follows redirects that may be followed.
     async fn ask(&mut self, part: Part, path: &str) -> Result<Response, Error> {
-        let scheme = if self.rules.plain_http { "http" } else { "https" };
-        let (server, repository) = (self.reference.server(), self.reference.repository());
-        let text = format!("{scheme}://{server}/v2/{repository}/{path}");
-        let start = Url::parse(&text).expect("what a reference consists of fits into a URL");
+        let start = self.url(&format!("{}/{path}", self.reference.repository()));
         let mut url = start.clone();
         let mut redirects = 0;
         loop {
@@ -154,13 +179,13 @@ impl<'a> Session<'a> {
             match response.status() {
                 StatusCode::OK => return Ok(response),
                 StatusCode::UNAUTHORIZED if at_home && self.authorization.is_none() => {
-                    self.authorization = Some(self.authorize(response.headers()).await?);
+                    self.authorization = Some(self.authorize(response.headers(), "pull").await?);
                 }
                 status if status.is_redirection() => {
                     redirects += 1;
                     url = self.follow(part, &start, &url, response.headers(), redirects)?;
                 }
-                _ => return Err(self.refused(part, &text, response).await),
+                _ => return Err(self.refused(part, start.as_str(), response).await),
             }
         }
     }
@@ -191,8 +216,8 @@ impl<'a> Session<'a> {
         if to.origin() == start.origin() || allowed() { Ok(to) } else { Err(refused(place(&to))) }
     }
 
-    /// Finds out how to log in, and does.
-    async fn authorize(&self, headers: &HeaderMap) -> Result<HeaderValue, Error> {
+    /// Finds out how to log in, and does, to do this with the repository.
+    async fn authorize(&self, headers: &HeaderMap, actions: &str) -> Result<HeaderValue, Error> {
         let refused = |reason: &str| Error::Challenge {
             registry: self.reference.registry().to_owned(),
             reason: reason.to_owned(),
@@ -207,7 +232,7 @@ impl<'a> Session<'a> {
                 found.map(|(_, value)| value.to_unescaped())
             };
             let realm = parameter("realm").ok_or_else(|| refused("it does not say where"))?;
-            return self.token(&realm, parameter("service").as_deref()).await;
+            return self.token(&realm, parameter("service").as_deref(), actions).await;
         }
         match &self.login {
             RegistryAuth::Basic(user, password) if scheme("basic").is_some() => {
@@ -219,18 +244,18 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Gets a token to read the repository.
-    async fn token(&self, realm: &str, service: Option<&str>) -> Result<HeaderValue, Error> {
+    /// Gets a token to do this with the repository.
+    async fn token(&self, realm: &str, service: Option<&str>, actions: &str) -> Result<HeaderValue, Error> {
         let refused =
             |reason: String| Error::Challenge { registry: self.reference.registry().to_owned(), reason };
-        let mut url =
-            Url::parse(realm).map_err(|_| refused(format!("{:?} is no place", realm.escape_debug())))?;
+        let shown = || realm.chars().take(MESSAGE_SHOWN).collect::<String>();
+        let mut url = Url::parse(realm).map_err(|_| refused(format!("{:?} is no place", shown())))?;
         if url.scheme() != "https" && !(url.scheme() == "http" && self.rules.plain_http) {
             return Err(refused(format!("{} would see the login in the clear", place(&url))));
         }
         url.query_pairs_mut()
             .extend_pairs(service.map(|service| ("service", service)))
-            .append_pair("scope", &format!("repository:{}:pull", self.reference.repository()));
+            .append_pair("scope", &format!("repository:{}:{actions}", self.reference.repository()));
         let mut request = self.http.get(url.clone());
         if let RegistryAuth::Basic(user, password) = &self.login {
             request = request.basic_auth(user, Some(password));
@@ -277,11 +302,15 @@ impl<'a> Session<'a> {
 
     /// What an answer means that is not the wanted one.
     async fn refused(&self, part: Part, asked: &str, response: Response) -> Error {
-        let registry = self.reference.registry().to_owned();
         let status = response.status();
+        // Where the registry sent for a component, nobody knows of its logins.
+        let elsewhere = part == Part::Layer && response.url().origin() != self.url("").origin();
+        let registry = if elsewhere { place(response.url()) } else { self.reference.registry().to_owned() };
         match status {
             StatusCode::NOT_FOUND => Error::NotFound { part, place: asked.to_owned() },
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::denied(self.reference, &self.login),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if !elsewhere => {
+                Error::denied(self.reference, &self.login)
+            }
             _ => {
                 let body = self.read(response, part, MESSAGE_MAX).await.unwrap_or_default();
                 Error::Status { registry, part, status: status.as_u16(), message: message(&body) }
@@ -290,7 +319,11 @@ impl<'a> Session<'a> {
     }
 
     fn failed(&self, source: reqwest::Error) -> Error {
-        let registry = self.reference.registry().to_owned();
+        // It may be another server that was asked; and of a URL what follows the host may be a secret.
+        let home = self.url("").origin();
+        let asked = source.url().filter(|url| url.origin() != home).map(place);
+        let registry = asked.unwrap_or_else(|| self.reference.registry().to_owned());
+        let source = source.without_url();
         if source.is_connect() {
             Error::Unreachable { registry, source }
         } else if source.is_timeout() {

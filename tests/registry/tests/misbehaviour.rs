@@ -4,9 +4,10 @@ mod common;
 
 use std::{fs, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use common::{Fetcher, ME, MODULE, STRANGER, config, digest, push, reference, signed, trust};
-use gadgetd_registry::{Client, Config, Error, Part};
-use gadgetd_registry_tests::{Front, Options, Registry};
+use gadgetd_registry::{Client, Config, Credentials, Error, Part};
+use gadgetd_registry_tests::{Front, LOGIN, Options, Registry};
 use serde_json::{Value, json};
 
 /// Whether an error is the one that is meant.
@@ -234,6 +235,12 @@ async fn a_registry_that_misbehaves_is_named_and_left() {
             answer("401 Unauthorized", "WWW-Authenticate: Bearer realm=\"ftp://x/\"\r\n", b""),
             |e| matches!(e, Error::Challenge { .. }),
         ),
+        (
+            "a token from a place without a server",
+            manifest,
+            answer("401 Unauthorized", "WWW-Authenticate: Bearer realm=\"/token\"\r\n", b""),
+            |e| matches!(e, Error::Challenge { reason, .. } if reason == "\"/token\" is no place"),
+        ),
     ];
     // What is unsigned is seen by what it is.
     let unsigned: Vec<(&str, &str, Vec<u8>, Is)> = vec![
@@ -319,4 +326,45 @@ async fn a_component_may_come_from_a_host_that_was_allowed() {
             assert_eq!(*to, format!("https://localhost:{port}"));
         }
     }
+}
+
+/// With the login, the other one would hand out the component.
+#[tokio::test]
+async fn a_login_does_not_go_along_to_where_a_registry_sends() {
+    let other = Registry::start_with(Options { tls: true, login: true });
+    let authorities = vec![other.authority().to_owned()];
+    let folder = tempfile::tempdir().unwrap();
+    let login = |server: &str| {
+        let (user, password) = LOGIN;
+        let auth = STANDARD.encode(format!("{user}:{password}"));
+        let file = folder.path().join(server.replace(':', "-"));
+        fs::write(&file, json!({ "auths": { server: { "auth": auth } } }).to_string()).unwrap();
+        Credentials::File(file)
+    };
+    let config = Config { authorities, blob_hosts: vec!["localhost".into()], ..config() };
+    let encrypted = Config {
+        credentials: login(other.address()),
+        encryption: gadgetd_registry::Encryption::Always,
+        ..config.clone()
+    };
+    let here = format!("{}/mine:1", other.address());
+    let about = gadgetd_registry::About::default();
+    let pushed = Client::new(encrypted).push(&reference(&here), MODULE.clone(), &about).await.unwrap();
+    let manifest = fs::read(other.blob(&pushed.to_string())).unwrap();
+
+    let port = other.port();
+    let front = Front::alone(move |head| {
+        let path = head.split(' ').nth(1).unwrap_or_default();
+        if !head.to_lowercase().contains("\r\nauthorization: basic ") {
+            answer("401 Unauthorized", "WWW-Authenticate: Basic realm=\"x\"\r\n", b"")
+        } else if path.contains("/manifests/") {
+            answer("200 OK", "", &manifest)
+        } else {
+            answer("307 Temporary Redirect", &format!("Location: https://localhost:{port}{path}\r\n"), b"")
+        }
+    });
+    let fetcher = Fetcher::with(Config { credentials: login(front.address()), ..config });
+    let error = fetcher.refused(&format!("{}/mine:1", front.address()), &trust(&[], true)).await;
+    let Error::Status { registry, part: Part::Layer, status: 401, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(*registry, format!("https://localhost:{port}"));
 }

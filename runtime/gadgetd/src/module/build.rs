@@ -21,6 +21,9 @@ use wit_bindgen_core::{Files, wit_parser::Resolve};
 use super::new::Language;
 use crate::note;
 
+/// Where make puts a component: to make, a path with a blank is two.
+const C_OUTPUT: &str = "gen/module.wasm";
+
 #[derive(Debug, Args)]
 pub(crate) struct BuildArgs {
     /// The folder of the project.
@@ -47,7 +50,11 @@ pub(crate) fn run(args: &BuildArgs) -> Result<ExitCode> {
         Language::Rust => rust(&folder, &output)?,
         Language::Python => execute(&mut python(&folder, &output)?)?,
         Language::Js => execute(&mut javascript(&folder, &output)?)?,
-        Language::C => execute(&mut c(&folder, &output)?)?,
+        Language::C => {
+            execute(&mut c(&folder)?)?;
+            fs::copy(folder.join(C_OUTPUT), &output)
+                .with_context(|| format!("cannot copy the component to {}", output.display()))?;
+        }
     }
     let size = fs::metadata(&output)
         .with_context(|| format!("the build succeeded, and made no {}", output.display()))?
@@ -151,7 +158,7 @@ fn javascript(folder: &Path, output: &Path) -> Result<Command> {
 }
 
 /// With make, by the project's own Makefile, which takes the tools as variables.
-fn c(folder: &Path, output: &Path) -> Result<Command> {
+fn c(folder: &Path) -> Result<Command> {
     let make = find("make", || "on Debian: apt-get install make".into())?;
     let clang = toolchain::wasi_clang().ok_or_else(|| {
         missing(
@@ -181,7 +188,7 @@ fn c(folder: &Path, output: &Path) -> Result<Command> {
     let mut command = Command::new(make);
     command.arg("--no-print-directory").current_dir(folder);
     command.arg(variable("CC", &cc)).arg(variable("LD", linker.as_os_str()));
-    command.arg(variable("OUT", output.as_os_str()));
+    command.arg(variable("OUT", OsStr::new(C_OUTPUT)));
     Ok(command)
 }
 

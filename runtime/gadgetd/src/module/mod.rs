@@ -14,11 +14,10 @@ mod verify;
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use gadgetd_host::ModuleError;
 use gadgetd_registry::{Error as RegistryError, PrivateKeyError, ReferenceError};
-use tokio::runtime::Runtime;
 
 use crate::note;
 
@@ -58,7 +57,7 @@ pub(crate) enum ModuleCommand {
 
 /// Does what one of the subcommands says.
 pub(crate) fn main(args: &ModuleArgs) -> ExitCode {
-    let outcome = Runtime::new().context("cannot start").and_then(|runtime| runtime.block_on(run(args)));
+    let outcome = crate::to_the_end(run(args));
     match outcome {
         Ok(code) => code,
         Err(error) => {

@@ -20,7 +20,6 @@ use gadgetd_host::{
     recording::{Recording, RecordingError},
 };
 use gadgetd_tracer::{Tracer, TracerOptions};
-use tokio::runtime::Runtime;
 
 use self::recording::Recorder;
 use crate::{about, cli::RunArgs, host::host, note, output, signals::Signals};
@@ -38,7 +37,7 @@ enum Outcome {
 
 /// Records, runs the gadget, writes the result.
 pub(crate) fn main(args: &RunArgs) -> ExitCode {
-    let outcome = Runtime::new().context("cannot start").and_then(|runtime| runtime.block_on(run(args)));
+    let outcome = crate::to_the_end(run(args));
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Misplaced) => ExitCode::FAILURE,

@@ -1,12 +1,18 @@
 //! What two runs gave, side by side.
 
-use std::fmt::{self, Write as _};
+use std::{
+    fmt::{self, Write as _},
+    time::Duration,
+};
 
 use gadgetd_core::kube::Resource;
 use similar::TextDiff;
 
 use super::{Failure, KubeExchange, KubeRequest, Outcome, Recording, kube::KubeAnswer};
 use crate::output::{Emitted, MadeObject, Verdict};
+
+/// How long to look for the smallest difference; then a larger one will do. That there is one is known before.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How many equal lines are shown around those that differ.
 const CONTEXT: usize = 3;
@@ -25,7 +31,7 @@ impl Difference {
             return None;
         }
         let (old, new) = (printed(expected), printed(found));
-        let diff = TextDiff::from_lines(&old, &new);
+        let diff = TextDiff::configure().timeout(PATIENCE).diff_lines(&old, &new);
         let diff = diff.unified_diff().context_radius(CONTEXT).header("recorded", "now").to_string();
         Some(Self(diff))
     }

@@ -37,7 +37,7 @@ pub use self::{
 use crate::{
     fault::bytes,
     gadget::Reason,
-    log::{Level, LogLine},
+    log::{Level, LogLine, printable},
     output::{Emitted, MadeObject, Target, Verdict},
 };
 
@@ -215,7 +215,7 @@ impl Recording {
         if !content.trim_ascii_start().starts_with(b"{") {
             return Err(RecordingError::Foreign("it is no JSON object".into()));
         }
-        let foreign = |error: serde_json::Error| RecordingError::Foreign(error.to_string());
+        let foreign = |error: serde_json::Error| RecordingError::Foreign(printable(error.to_string()));
         let Head { format } = serde_json::from_slice(content).map_err(foreign)?;
         match format {
             Some(format) if format == u64::from(FORMAT) => {}
@@ -224,8 +224,9 @@ impl Recording {
         }
         let mut reader = serde_json::Deserializer::from_slice(content);
         serde_path_to_error::deserialize(&mut reader).map_err(|error| RecordingError::Invalid {
-            place: error.path().to_string(),
-            reason: error.into_inner().to_string(),
+            // Somebody else's words stand in both.
+            place: printable(error.path().to_string()),
+            reason: printable(error.into_inner().to_string()),
         })
     }
 

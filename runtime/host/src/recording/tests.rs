@@ -201,6 +201,8 @@ fn what_is_no_recording_is_refused_with_the_reason() {
         (with("}"), "is no recording: trailing characters"),
         (with(", \"capture\": 1"), "is no valid recording: capture: unknown field `capture`"),
         (with(", \"reason\": \"why\""), "is no valid recording: reason: unknown variant `why`"),
+        (with(r#", "reason": "\u001b[2J""#), r"is no valid recording: reason: unknown variant `\u{1b}[2J`"),
+        (with(r#", "\u001b[2J": 1"#), r"\u{1b}[2J: unknown field"),
         (capture("{}"), "is no valid recording: captures[0]: missing field `container`"),
         (
             capture(r#"{"container": {"image": "x"}}"#),

@@ -1,7 +1,7 @@
 //! Gadget objects on one node: has the module of each at hand, and says in its status whether it is.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -20,7 +20,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use tokio::{
-    task::JoinSet,
+    task::{self, JoinSet},
     time::{Instant, sleep_until, timeout},
 };
 
@@ -63,10 +63,10 @@ pub async fn run<I: Installer>(
     let mut events = watcher(status.api.clone(), watcher::Config::default()).default_backoff().boxed();
     let mut known = BTreeMap::<String, Known>::new();
     let mut listing = None;
-    let mut work = JoinSet::new();
+    let (mut work, mut works) = (JoinSet::new(), HashMap::new());
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
-        begin(&mut known, &mut work, &installer, &status);
+        begin(&mut known, &mut work, &mut works, &installer, &status);
         let times = |k: &Known| [k.again.filter(|_| !k.busy), k.sweep].into_iter().flatten().min();
         let next = known.values().filter_map(times).min();
         let pause = async {
@@ -84,9 +84,10 @@ pub async fn run<I: Installer>(
                     known.sweep = left.then(|| now + status.settings.sweep);
                 }
             }
-            Some(done) = work.join_next(), if !work.is_empty() => {
-                let Ok((name, again)) = done else { continue };
-                if let Some(known) = known.get_mut(&name) {
+            Some(done) = work.join_next_with_id(), if !work.is_empty() => {
+                let (id, again) = done.unwrap_or_else(|error| (error.id(), true));
+                let name = works.remove(&id);
+                if let Some(known) = name.and_then(|name: String| known.get_mut(&name)) {
                     known.busy = false;
                     known.again = again.then(|| Instant::now() + AGAIN);
                 }
@@ -151,7 +152,8 @@ fn learn(known: &mut BTreeMap<String, Known>, object: Gadget) -> &mut Known {
 /// Begins with what is due, as much as may run at once.
 fn begin<I: Installer>(
     known: &mut BTreeMap<String, Known>,
-    work: &mut JoinSet<(String, bool)>,
+    work: &mut JoinSet<bool>,
+    works: &mut HashMap<task::Id, String>,
     installer: &Arc<I>,
     status: &Arc<Status>,
 ) {
@@ -162,26 +164,23 @@ fn begin<I: Installer>(
             continue;
         }
         (known.busy, known.again, known.taken) = (true, None, known.object.metadata.generation);
-        let (name, object) = (name.clone(), known.object.clone());
+        let (gadget, object) = (name.clone(), known.object.clone());
         let (installer, status) = (installer.clone(), status.clone());
-        work.spawn(async move {
-            let outcome = installer.install(&name, &object.spec).await;
+        let task = work.spawn(async move {
+            let outcome = installer.install(&gadget, &object.spec).await;
             match &outcome {
                 Ok(module) => {
-                    tracing::info!(
-                        gadget = name,
-                        digest = module.digest,
-                        "has the module of a Gadget object"
-                    );
+                    tracing::info!(gadget, digest = module.digest, "has the module of a Gadget object");
                 }
                 Err(error) => {
-                    tracing::warn!(gadget = name, %error, "cannot run the module of a Gadget object");
+                    tracing::warn!(gadget, %error, "cannot run the module of a Gadget object");
                 }
             }
             let told = status.tell(&object, &outcome).await;
-            let again = told.is_err() || matches!(outcome, Err(InstallError::Unavailable(_)));
-            (name, again)
+            told.is_err() || matches!(outcome, Err(InstallError::Unavailable(_)))
         });
+        // One that panics must not keep its object waiting for ever.
+        works.insert(task.id(), name.clone());
     }
 }
 
