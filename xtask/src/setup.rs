@@ -387,7 +387,7 @@ mod tests {
     #[test]
     fn packages_are_installed_once() {
         let rust: Vec<&Need> = NEEDS.iter().filter(|need| need.packages.contains(&"rustc-web")).collect();
-        assert_eq!(rust.len(), 2);
+        assert!(rust.len() > 1, "several needs have it");
         let packages = packages_of(&rust);
         assert_eq!(packages, ["libstd-rust-web-dev-bpf", "rust-web-llvm", "rust-web-src", "rustc-web"]);
     }

@@ -52,7 +52,8 @@ impl Wanted {
         let namespace = self.kind.namespaced.then(|| self.target.namespace.clone());
         let base = match namespace {
             Some(_) => self.target.name.clone(),
-            None => format!("{}-{}", self.target.namespace, self.target.name),
+            // With a character that no namespace has: `a-b` and `c` are not `a` and `b-c`.
+            None => format!("{}.{}", self.target.namespace, self.target.name),
         };
         let mut head = ObjectHead {
             api_version: self.kind.api_version(),

@@ -125,8 +125,8 @@ fn the_newest_version_that_is_known_is_written() {
 fn without_namespaces_the_name_begins_with_it() {
     let outcome = Cluster::serving(vec![profiles("v1", false)]).run(vec![web()]);
     assert_eq!(outcome.result, Ok(()));
-    assert_eq!(made(&outcome), [(None, "shop-cart", "operator/shop-cart.json")]);
-    assert_eq!(tried(&outcome)[0]["metadata"], json!({ "name": "shop-cart" }));
+    assert_eq!(made(&outcome), [(None, "shop.cart", "operator/shop.cart.json")]);
+    assert_eq!(tried(&outcome)[0]["metadata"], json!({ "name": "shop.cart" }));
 }
 
 #[test]
@@ -157,8 +157,8 @@ fn a_name_that_is_taken_gets_a_number() {
     let outcome = cluster.run(vec![web()]);
     assert_eq!(made(&outcome), [(Some("shop"), "cart-3", "operator/shop/cart-3.json")]);
     let cluster =
-        Cluster { taken: taken(&["shop-cart"]), ..Cluster::serving(vec![profiles("v1beta1", false)]) };
-    assert_eq!(made(&cluster.run(vec![web()])), [(None, "shop-cart-2", "operator/shop-cart-2.json")]);
+        Cluster { taken: taken(&["shop.cart"]), ..Cluster::serving(vec![profiles("v1beta1", false)]) };
+    assert_eq!(made(&cluster.run(vec![web()])), [(None, "shop.cart-2", "operator/shop.cart-2.json")]);
 
     let all: Vec<_> = (2..=20).map(|n| format!("cart-{n}")).chain(["cart".into()]).collect();
     let all: Vec<_> = all.iter().map(String::as_str).collect();

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         .map_err(Into::into)
         .and_then(|runtime| runtime.block_on(go(&cli)));
     outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        eprintln!("error: {}", table::tidy(&format!("{error:#}")));
         ExitCode::FAILURE
     })
 }
@@ -71,10 +71,10 @@ async fn go(cli: &Cli) -> Result<ExitCode> {
 
 /// Tells people something.
 fn note(text: impl std::fmt::Display) {
-    eprintln!("{text}");
+    eprintln!("{}", table::tidy(&text.to_string()));
 }
 
 /// Tells people something that they should look into.
 fn warn(text: impl std::fmt::Display) {
-    eprintln!("warning: {text}");
+    eprintln!("warning: {}", table::tidy(&text.to_string()));
 }

@@ -19,11 +19,25 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(TableStyle::new()).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.iter().copied());
-    table.add_rows(rows);
+    // Names and texts are those of whoever made the objects; a terminal would obey them.
+    table.add_rows(rows.into_iter().map(|row| row.into_iter().map(|cell| tidy(&cell)).collect::<Vec<_>>()));
     for column in table.column_iter_mut() {
         column.set_padding((0, 3));
     }
     format!("{}\n", table.trim_fmt())
+}
+
+/// Without control characters, other than the ends of lines.
+pub(crate) fn tidy(text: &str) -> String {
+    let safe = |c: char| c == '\n' || !c.is_control();
+    text.chars().fold(String::with_capacity(text.len()), |mut tidy, c| {
+        if safe(c) {
+            tidy.push(c);
+        } else {
+            tidy.extend(c.escape_default());
+        }
+        tidy
+    })
 }
 
 /// As JSON, with a new line.

@@ -263,7 +263,7 @@ pub struct Permission {
     /// What the cluster grants it.
     pub granted: Arc<dyn Granting>,
     /// The only namespace that the run may touch; `None`: any. An object without a namespace must then have a name
-    /// that begins with `<namespace>-`, and may only be read or made.
+    /// that begins with `<namespace>.`, which no other namespace can begin with, and may only be read or made.
     pub confined_to: Option<String>,
 }
 
@@ -300,7 +300,7 @@ impl Guard {
             Verb::Discover => true,
             _ if namespaced => call.namespace == Some(only),
             Verb::Get | Verb::Create => {
-                let rest = call.name.and_then(|n| n.strip_prefix(only)).and_then(|n| n.strip_prefix('-'));
+                let rest = call.name.and_then(|n| n.strip_prefix(only)).and_then(|n| n.strip_prefix('.'));
                 rest.is_some_and(|rest| !rest.is_empty())
             }
             Verb::List | Verb::Apply => false,
@@ -394,12 +394,13 @@ mod tests {
             (Verb::Apply, Some("bank"), "p", false),
             // Without a namespace.
             (Verb::Discover, None, "", true),
-            (Verb::Get, None, "shop-p", true),
+            (Verb::Get, None, "shop.p", true),
             (Verb::Get, None, "shopping-p", false),
-            (Verb::Create, None, "shop-p", true),
-            (Verb::Create, None, "shop-", false),
+            (Verb::Create, None, "shop.p", true),
+            (Verb::Create, None, "shop.", false),
+            (Verb::Create, None, "shop-a.p", false),
             (Verb::Create, None, "p", false),
-            (Verb::Apply, None, "shop-p", false),
+            (Verb::Apply, None, "shop.p", false),
             (Verb::List, None, "", false),
         ];
         for (verb, namespace, name, want) in rows {

@@ -359,7 +359,9 @@ async fn a_node_that_is_gone_is_not_waited_for() -> Result<()> {
     // One of its own: every node of a cluster looks at every Gadget.
     let Some(cluster) = Cluster::own().await? else { return Ok(()) };
     let gadget = names("mine");
-    let (stays, goes) = (Node::start(&cluster).await?, Node::start(&cluster).await?);
+    // The one whose name comes first keeps the summary, as long as it is there.
+    let (goes, stays) = (Node::start(&cluster).await?, Node::start(&cluster).await?);
+    assert!(goes.name < stays.name);
     install(&cluster, &gadget, &json!({ "source": { "builtIn": "seccomp" } })).await?;
     eventually("both nodes", LIMIT, async || {
         let nodes = settled(&cluster, &gadget, "True").await?.nodes;
@@ -374,6 +376,15 @@ async fn a_node_that_is_gone_is_not_waited_for() -> Result<()> {
     // As long as the node exists it may come back.
     let status = settled(&cluster, &gadget, "Unknown").await?;
     assert_eq!(status.nodes.len(), 2, "{status:?}");
+    // The last that it did was to fail.
+    let generation = gadgets(&cluster).get(&gadget).await?.metadata.generation;
+    let last = json!({
+        "apiVersion": "gadget.kinvolk.io/v1alpha1", "kind": "Gadget", "metadata": { "name": gadget },
+        "status": { "nodes": [{ "node": goes.name, "generation": generation, "ready": false, "reason": "no disk" }] },
+    });
+    let params = PatchParams::apply(&format!("gadgetd-{}", goes.name)).force();
+    gadgets(&cluster).patch_status(&gadget, &params, &Patch::Apply(last)).await?;
+    settled(&cluster, &gadget, "False").await?;
     let nodes = Api::<k8s_openapi::api::core::v1::Node>::all(cluster.admin.clone());
     nodes.delete(&goes.name, &DeleteParams::default()).await?;
     let status = settled(&cluster, &gadget, "True").await?;

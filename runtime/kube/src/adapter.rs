@@ -10,8 +10,11 @@ use kube::{
 use serde_json::Value;
 use tokio::time::timeout;
 
-/// How many objects a list asks for at a time.
-const PAGE: u32 = 500;
+/// How many objects a list asks for at a time. One may have more than a megabyte.
+const PAGE: u32 = 50;
+
+/// How many bytes of objects are gathered for one list: somewhat more than any module is given.
+const LIST_MAX: usize = 8 << 20;
 
 /// Calls to an API server, each with a deadline.
 #[derive(Clone)]
@@ -78,6 +81,9 @@ pub fn sorted(error: &kube::Error) -> KubeError {
             }
         }
         kube::Error::SerdeError(error) => KubeError::Invalid(error.to_string()),
+        // What makes no request never will.
+        kube::Error::BuildRequest(error) => KubeError::Invalid(error.to_string()),
+        kube::Error::HttpError(error) => KubeError::Invalid(error.to_string()),
         other => KubeError::Unavailable(other.to_string()),
     }
 }
@@ -145,11 +151,13 @@ impl KubeApi for KubeAdapter {
         Box::pin(async move {
             let api = self.api(resource, namespace)?;
             let mut params = ListParams::default().labels(labels).limit(PAGE);
-            let mut values = Vec::new();
+            let (mut values, mut left) = (Vec::new(), LIST_MAX);
             loop {
                 let page = self.within(api.list(&params)).await?;
                 for item in page.items {
-                    values.push(value(item)?);
+                    let value = value(item)?;
+                    left = left.checked_sub(value.to_string().len()).ok_or(KubeError::TooLarge(LIST_MAX))?;
+                    values.push(value);
                 }
                 match page.metadata.continue_.filter(|token| !token.is_empty()) {
                     Some(token) => params = params.continue_token(&token),

@@ -275,8 +275,13 @@ pub fn entry<'a>(trace: &'a Trace, node: &str) -> Option<&'a NodeStatus> {
 
 /// The operation that was taken last, if the annotation is there and can be read.
 pub fn accepted(trace: &Trace) -> Option<Accepted> {
-    serde_json::from_str(trace.annotations().get(ACCEPTED)?).ok()
+    let accepted: Accepted = serde_json::from_str(trace.annotations().get(ACCEPTED)?).ok()?;
+    // Whoever may write Traces can write any number here, also one that none could follow.
+    (accepted.id < NUMBER_MAX).then_some(accepted)
 }
+
+/// Beyond the number of any operation: what a JSON number holds exactly.
+const NUMBER_MAX: u64 = 1 << 53;
 
 /// The operation that is asked for and not taken yet, with its parameters.
 fn asked(trace: &Trace) -> Option<(Operation, BTreeMap<String, String>)> {

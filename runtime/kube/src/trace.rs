@@ -70,7 +70,7 @@ pub fn finalizer_node(finalizer: &str) -> Option<&str> {
 pub struct TraceSpec {
     /// The node that records. Empty: every node records, and the results stand together.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 230))]
+    #[schemars(length(max = 120), regex(pattern = "^([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$"))]
     pub node: String,
     /// The gadget, such as seccomp.
     #[schemars(length(min = 1, max = 253))]

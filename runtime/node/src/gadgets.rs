@@ -179,6 +179,19 @@ impl Modules {
         self.change(|objects| objects.remove(name));
     }
 
+    /// What the module of an object may do, from now on; nothing of what it is, unless it is to be another: then the one
+    /// that is there does not run any more.
+    pub(crate) fn grant(&self, name: &str, spec: &GadgetSpec) {
+        self.change(|objects| {
+            let Some(object) = objects.get_mut(name) else { return };
+            object.granted = Arc::new(Granted { grants: spec.grants(), calls: spec.calls() });
+            if !object.spec.is_same_module(spec) {
+                object.module = Loaded::Soon;
+            }
+            object.spec = spec.clone();
+        });
+    }
+
     /// Makes the module of an object one that can run.
     pub(crate) async fn install(&self, name: &str, spec: &GadgetSpec) -> Result<Installed, InstallError> {
         let granted = Arc::new(Granted { grants: spec.grants(), calls: spec.calls() });

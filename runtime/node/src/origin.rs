@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use gadgetd_core::kube::{Answer, KubeApi, KubeError, Resource};
-use gadgetd_kube::controller::Order;
+use gadgetd_kube::{controller::Order, names::is_subdomain};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Map, Value, json};
 use tokio::sync::OnceCell;
@@ -174,6 +174,10 @@ async fn top(
         ("batch/v1", "Job") => "jobs",
         _ => return Ok(Some(plain(owner))),
     };
+    // To the API server it is any text, and here it would be a path.
+    if !is_subdomain(&owner.name) {
+        return Ok(None);
+    }
     let (group, version) = owner.api_version.split_once('/').unwrap_or(("", &owner.api_version));
     let resource = Resource {
         group: group.into(),

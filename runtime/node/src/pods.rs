@@ -1,7 +1,7 @@
 //! The pods of this node, as far as a recording has to know them.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -146,7 +146,7 @@ pub fn watch(client: Client, node: &str) -> impl Stream<Item = PodChange> + Send
 pub(crate) struct Pods {
     by_uid: HashMap<String, Entry>,
     /// Of static pods: from the uid of their cgroups to the one in the API server.
-    aliases: HashMap<String, String>,
+    aliases: HashMap<String, BTreeSet<String>>,
     /// The uids of a list that is not complete.
     listing: HashSet<String>,
     known: bool,
@@ -201,7 +201,7 @@ impl Pods {
 
     fn apply(&mut self, pod: PodRecord) -> Vec<String> {
         if let Some(alias) = &pod.static_uid {
-            self.aliases.insert(alias.clone(), pod.uid.clone());
+            self.aliases.entry(alias.clone()).or_default().insert(pod.uid.clone());
         }
         let uid = pod.uid.clone();
         if self.by_uid.get(&uid).is_some_and(|e| e.gone.is_none() && e.pod == pod) {
@@ -222,13 +222,28 @@ impl Pods {
                 self.by_uid.remove(&uid);
             }
         }
-        self.aliases.retain(|_, uid| self.by_uid.contains_key(uid));
+        self.aliases.retain(|_, uids| {
+            uids.retain(|uid| self.by_uid.contains_key(uid));
+            !uids.is_empty()
+        });
     }
 
     /// The pod with this uid, be it the API server's or that of its cgroup.
+    ///
+    /// The former nobody can choose. The latter stands in an annotation, which whoever may make pods can write into theirs:
+    /// so it never stands for a pod that has that uid, and where pods of several names claim it, for none of them.
     pub(crate) fn get(&self, uid: &str) -> Option<&PodRecord> {
-        let uid = self.aliases.get(uid).map_or(uid, String::as_str);
-        self.by_uid.get(uid).map(|entry| &entry.pod)
+        if let Some(entry) = self.by_uid.get(uid) {
+            return Some(&entry.pod);
+        }
+        let claims =
+            || self.aliases.get(uid)?.iter().map(|uid| self.by_uid.get(uid)).collect::<Option<Vec<_>>>();
+        let mut claims = claims()?;
+        // The mirror of a static pod is made anew when somebody deletes it: the one that is there counts.
+        claims.sort_by_key(|entry| entry.gone.is_some());
+        let (first, others) = claims.split_first()?;
+        let name = |entry: &Entry| (entry.pod.namespace.clone(), entry.pod.name.clone());
+        others.iter().all(|other| name(other) == name(first)).then_some(&first.pod)
     }
 
     /// Those that were not deleted.

@@ -139,6 +139,10 @@ impl Installer for HostRunner {
         self.modules.retain(names);
     }
 
+    fn grant(&self, name: &str, spec: &GadgetSpec) {
+        self.modules.grant(name, spec);
+    }
+
     async fn install(&self, name: &str, spec: &GadgetSpec) -> Result<Installed, InstallError> {
         self.modules.install(name, spec).await
     }

@@ -32,7 +32,7 @@
 //!     })
 //!     .run([web]);
 //! assert_eq!(outcome.result, Ok(()));
-//! assert_eq!(outcome.made[0].object.name, "shop-cart");
+//! assert_eq!(outcome.made[0].object.name, "shop.cart");
 //! ```
 //!
 //! A recording, as `gadgetd run --record FILE` makes it, holds what should come out as well:

@@ -46,6 +46,8 @@ struct Known {
     /// The generation that was installed last, or is about to be.
     taken: Option<i64>,
     busy: bool,
+    /// When it was changed.
+    changed: Instant,
     again: Option<Instant>,
     /// When to look whether the nodes that are waited for are still there.
     sweep: Option<Instant>,
@@ -64,10 +66,13 @@ pub async fn run<I: Installer>(
     let mut known = BTreeMap::<String, Known>::new();
     let mut listing = None;
     let (mut work, mut works) = (JoinSet::new(), HashMap::new());
+    let mut sweeps = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         begin(&mut known, &mut work, &mut works, &installer, &status);
-        let times = |k: &Known| [k.again.filter(|_| !k.busy), k.sweep].into_iter().flatten().min();
+        // Without room for another one, the end of one of them is what to wait for.
+        let room = work.len() < AT_ONCE;
+        let times = |k: &Known| [k.again.filter(|_| room && !k.busy), k.sweep].into_iter().flatten().min();
         let next = known.values().filter_map(times).min();
         let pause = async {
             match next {
@@ -80,8 +85,15 @@ pub async fn run<I: Installer>(
             () = pause => {
                 let now = Instant::now();
                 for known in known.values_mut().filter(|k| k.sweep.is_some_and(|at| at <= now)) {
-                    let left = status.sweep(&known.object).await;
-                    known.sweep = left.then(|| now + status.settings.sweep);
+                    known.sweep = None;
+                    let (status, object) = (status.clone(), known.object.clone());
+                    sweeps.spawn(async move { (object.name_any(), status.sweep(&object).await) });
+                }
+            }
+            Some(swept) = sweeps.join_next(), if !sweeps.is_empty() => {
+                let Ok((name, true)) = swept else { continue };
+                if let Some(known) = known.get_mut(&name) {
+                    status.wait_for(known);
                 }
             }
             Some(done) = work.join_next_with_id(), if !work.is_empty() => {
@@ -98,7 +110,7 @@ pub async fn run<I: Installer>(
                     if let Some(names) = &mut listing {
                         names.insert(object.name_any());
                     }
-                    learn(&mut known, object);
+                    status.wait_for(learn(&mut known, object, &*installer));
                 }
                 Ok(Some(watcher::Event::InitDone)) => {
                     if let Some(names) = listing.take() {
@@ -107,15 +119,11 @@ pub async fn run<I: Installer>(
                     }
                 }
                 Ok(Some(watcher::Event::Apply(object))) => {
-                    let known = learn(&mut known, object);
+                    let known = learn(&mut known, object, &*installer);
                     if known.taken == known.object.metadata.generation && !known.busy {
                         status.keep(&known.object).await;
                     }
-                    if status.missing(&known.object).is_empty() {
-                        known.sweep = None;
-                    } else {
-                        known.sweep.get_or_insert_with(|| Instant::now() + status.settings.sweep);
-                    }
+                    status.wait_for(known);
                 }
                 Ok(Some(watcher::Event::Delete(object))) => {
                     known.remove(&object.name_any());
@@ -130,7 +138,13 @@ pub async fn run<I: Installer>(
     work.abort_all();
 }
 
-fn learn(known: &mut BTreeMap<String, Known>, object: Gadget) -> &mut Known {
+fn learn<'a>(
+    known: &'a mut BTreeMap<String, Known>,
+    object: Gadget,
+    installer: &impl Installer,
+) -> &'a mut Known {
+    // What it may do does not wait for what it is.
+    installer.grant(&object.name_any(), &object.spec);
     let object = Arc::new(object);
     let entry = known.entry(object.name_any());
     let of_another = |known: &Known| known.object.metadata.uid != object.metadata.uid;
@@ -138,12 +152,16 @@ fn learn(known: &mut BTreeMap<String, Known>, object: Gadget) -> &mut Known {
         if of_another(known) {
             known.taken = None;
         }
+        if known.object.metadata.generation != object.metadata.generation {
+            known.changed = Instant::now();
+        }
         known.object = object.clone();
     });
     entry.or_insert_with(|| Known {
         object: object.clone(),
         taken: None,
         busy: false,
+        changed: Instant::now(),
         again: None,
         sweep: None,
     })
@@ -158,11 +176,14 @@ fn begin<I: Installer>(
     status: &Arc<Status>,
 ) {
     let now = Instant::now();
-    for (name, known) in known {
+    let is_due = |known: &Known| {
         let due = known.taken != known.object.metadata.generation || known.again.is_some_and(|at| at <= now);
-        if known.busy || !due || work.len() >= AT_ONCE {
-            continue;
-        }
+        due && !known.busy
+    };
+    let mut due: Vec<_> = known.iter_mut().filter(|(_, known)| is_due(known)).collect();
+    // Who waits longest, so that no name is better than another.
+    due.sort_by_key(|(_, known)| known.again.unwrap_or(known.changed));
+    for (name, known) in due.into_iter().take(AT_ONCE.saturating_sub(work.len())) {
         (known.busy, known.again, known.taken) = (true, None, known.object.metadata.generation);
         let (gadget, object) = (name.clone(), known.object.clone());
         let (installer, status) = (installer.clone(), status.clone());
@@ -216,18 +237,38 @@ impl Status {
         Ok(())
     }
 
-    /// Whether this node looks after what all have said: the first of those that are up to date does.
-    fn is_keeper(&self, object: &Gadget) -> bool {
+    /// The nodes that have looked at what the object says now.
+    fn current(object: &Gadget) -> impl Iterator<Item = &str> {
         let nodes = object.status.iter().flat_map(|status| &status.nodes);
-        let current = nodes.filter(|n| Some(n.generation) == object.metadata.generation);
-        current.map(|n| &n.node).min() == Some(&self.settings.node)
+        nodes.filter(|n| Some(n.generation) == object.metadata.generation).map(|n| n.node.as_str())
     }
 
-    /// The others that keep the object from being ready, where this node is the one to look after them.
-    fn missing<'a>(&self, object: &'a Gadget) -> Vec<&'a str> {
-        let nodes = object.status.iter().flat_map(|status| &status.nodes).filter(|_| self.is_keeper(object));
+    /// Whether this node keeps the summary: the first of those that are up to date does.
+    fn is_keeper(&self, object: &Gadget) -> bool {
+        Self::current(object).min() == Some(&self.settings.node)
+    }
+
+    /// The others that keep the object from being ready.
+    fn missing<'a>(&self, object: &'a Gadget) -> impl Iterator<Item = &'a str> {
+        let nodes = object.status.iter().flat_map(|status| &status.nodes);
         let missing = nodes.filter(|n| !n.ready || Some(n.generation) != object.metadata.generation);
-        missing.map(|n| n.node.as_str()).filter(|node| *node != self.settings.node).collect()
+        missing.map(|n| n.node.as_str()).filter(|node| *node != self.settings.node)
+    }
+
+    /// Looks in a while whether those are still there that keep the object from being ready: after the nodes whose names
+    /// come first, which mostly have settled it then.
+    fn wait_for(&self, known: &mut Known) {
+        let object = &known.object;
+        if !Self::current(object).any(|node| node == self.settings.node)
+            || self.missing(object).next().is_none()
+        {
+            known.sweep = None;
+            return;
+        }
+        let before = Self::current(object).filter(|node| *node < self.settings.node.as_str()).count();
+        let pause =
+            self.settings.sweep.saturating_mul(u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1));
+        known.sweep.get_or_insert_with(|| Instant::now() + pause);
     }
 
     /// Takes out what nodes have said that are gone, for whom everybody would wait. Whether there is anybody left to wait
@@ -235,28 +276,42 @@ impl Status {
     async fn sweep(&self, object: &Gadget) -> bool {
         let mut left = false;
         for node in self.missing(object) {
-            let gone = match self.call(self.cluster.get_metadata(node)).await {
-                Err(KubeError::NotFound(_)) => {
-                    self.apply(object, &manager(node), None, json!({})).await.map(drop)
-                }
-                answer => answer.map(|_| left = true),
-            };
-            match gone {
-                Ok(()) | Err(KubeError::NotFound(_)) => {}
+            match self.is_gone(object, node).await {
+                Ok(gone) => left |= !gone,
+                Err(KubeError::NotFound(_)) => {}
                 Err(error) => {
                     tracing::warn!(gadget = object.name_any(), node, %error, "cannot tell whether a node is gone");
                     left = true;
                 }
             }
         }
+        // The one that keeps the summary may be one of them.
+        if let Ok(after) = self.call(self.api.get(&object.name_any())).await {
+            self.settle(&after).await;
+        }
         left
+    }
+
+    /// Whether a node is gone; what it said is then gone too.
+    async fn is_gone(&self, object: &Gadget, node: &str) -> Result<bool, KubeError> {
+        match self.call(self.cluster.get_metadata(node)).await {
+            Ok(_) => Ok(false),
+            Err(KubeError::NotFound(_)) => {
+                self.apply(object, &manager(node), None, json!({})).await.map(|_| true)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Keeps the summary true when another node has told of itself: one node does it for all.
     async fn keep(&self, object: &Gadget) {
-        if !self.is_keeper(object) {
-            return;
+        if self.is_keeper(object) {
+            self.settle(object).await;
         }
+    }
+
+    /// Makes the summary what it should be.
+    async fn settle(&self, object: &Gadget) {
         let wanted = summary(object, None, Timestamp::now());
         match self.summarise(object, wanted).await {
             // Whoever changed it leads to another event.

@@ -24,6 +24,7 @@ use std::{
 };
 
 use futures::{FutureExt as _, StreamExt as _};
+use gadgetd_core::kube::KubeError;
 use kube::{
     Api, Client, ResourceExt as _,
     runtime::{
@@ -46,6 +47,9 @@ use crate::{Call, Trace, machine::Operation};
 
 /// The longest name of a node: the API server takes field managers of 128 characters.
 const NODE_MAX: usize = 120;
+
+/// How long after the API server refused a step it is tried again.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
 /// How a controller works.
 #[derive(Clone, Debug)]
@@ -163,6 +167,12 @@ impl<R, U, F> Context<R, U, F> {
         u32::try_from(recording.len()).unwrap_or(u32::MAX)
     }
 
+    /// Forgets all but these Traces: kube says nothing of one that is gone.
+    fn forget_others(&self, traces: &HashSet<String>) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| traces.contains(uid));
+        self.recording.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid| traces.contains(uid));
+    }
+
     fn waits_no_more(&self, uid: &str) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
@@ -209,7 +219,12 @@ pub async fn run<R: Recorder, U: Runner, F: FileSink>(
 fn on_error<R, U, F>(trace: Arc<Trace>, error: &reconcile::StepError, _: Arc<Context<R, U, F>>) -> Action {
     let name = format!("{}/{}", trace.namespace().unwrap_or_default(), trace.name_any());
     tracing::warn!(trace = name, %error, "a step failed, and will be tried again");
-    Action::requeue(Duration::from_secs(1))
+    let pause = match error {
+        // It will be the same, unless somebody changes something.
+        reconcile::StepError::Kube(KubeError::Invalid(_) | KubeError::Denied(_)) => REFUSED_PAUSE,
+        _ => Duration::from_secs(1),
+    };
+    Action::requeue(pause)
 }
 
 /// Ends the recordings of Traces that went without this node's finalizer being waited for.
@@ -227,6 +242,7 @@ async fn sweep<R: Recorder, U, F>(
         match context.parts.recorder.sessions().await {
             Ok(sessions) => {
                 let traces: HashSet<_> = store.state().iter().filter_map(|t| t.uid()).collect();
+                context.forget_others(&traces);
                 for session in sessions.iter().filter(|s| !traces.contains(&s.trace)) {
                     tracing::info!(trace = session.trace, "ends a recording whose Trace is gone");
                     if let Err(error) = context.parts.recorder.stop(&session.trace, None).await {

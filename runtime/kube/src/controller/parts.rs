@@ -232,8 +232,10 @@ pub trait Installer: Send + Sync + 'static {
     /// The objects that there are, once they are known and whenever they were listed anew. Others are forgotten.
     fn retain(&self, names: &BTreeSet<String>);
 
-    /// Makes the module of an object one that can run. What it may do holds from this call on, also for runs that are
-    /// under way; with what it is, it runs when this returns.
+    /// What an object says that its module may do holds from this call on, also for runs that are under way.
+    fn grant(&self, name: &str, spec: &GadgetSpec);
+
+    /// Makes the module of an object one that can run: with what it is, it runs when this returns.
     fn install(
         &self,
         name: &str,

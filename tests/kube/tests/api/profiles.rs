@@ -49,7 +49,7 @@ impl Profiles {
 
     /// The name of a profile of a namespace.
     fn name(&self, namespace: &str, name: &str) -> String {
-        if self.namespaced { name.into() } else { format!("{namespace}-{name}") }
+        if self.namespaced { name.into() } else { format!("{namespace}.{name}") }
     }
 
     /// As a status says it.

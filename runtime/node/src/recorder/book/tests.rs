@@ -987,6 +987,36 @@ fn pods_are_found_once_all_are_known() {
 }
 
 #[test]
+fn nobody_becomes_another_pod_by_what_they_write_into_their_own() {
+    let claims = |uid: &str, name: &str| PodRecord {
+        uid: uid.into(),
+        namespace: "other".into(),
+        name: name.into(),
+        static_uid: Some(UID.into()),
+        ..cart(&["app"], &[])
+    };
+    // A pod that the API server knows by that uid.
+    let mut node = Node::new();
+    node.start(1, &by_label());
+    node.pod(applied(cart(&["app"], &[("app", "app")])));
+    node.pod(applied(claims("foreign", "mine")));
+    node.begin("app");
+    let pod = node.book.recordings(&number(1)).unwrap().remove(0).capture.container.pod.unwrap();
+    assert_eq!((pod.uid.as_str(), pod.namespace.as_str()), (UID, "shop"));
+
+    // A static one: whoever claims to be it besides makes it nobody's.
+    let mut pods = Pods::default();
+    let mut change = |pod| drop(pods.change(applied(pod), Instant::now()));
+    change(claims("mirror", "static"));
+    change(claims("mirror-made-anew", "static"));
+    assert_eq!(pods.get(UID).map(|pod| pod.name.as_str()), Some("static"));
+    let mut change = |pod| drop(pods.change(applied(pod), Instant::now()));
+    change(claims("foreign", "mine"));
+    assert_eq!(pods.get(UID), None);
+    assert_eq!(pods.get("foreign").map(|pod| pod.name.as_str()), Some("mine"));
+}
+
+#[test]
 fn a_static_pod_is_known_by_the_uid_of_its_cgroup() {
     let mut node = Node::new();
     node.start(1, &by_label());
