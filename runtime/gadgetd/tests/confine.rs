@@ -156,7 +156,8 @@ fn signals_reach_the_command() {
     let profile = Profile::refusing(r#""mkdir""#, "SCMP_ACT_ERRNO");
     let path = profile.path.display().to_string();
     for (signal, name) in [(Signal::TERM, "TERM"), (Signal::INT, "INT"), (Signal::HUP, "HUP")] {
-        let script = format!("trap 'kill $!; exit 9' {name}; sleep 1000 & echo ready; wait");
+        // KILL: a shell's child that is not its program yet would take any other signal for the shell's own, and lose it.
+        let script = format!("trap 'kill -9 $!; exit 9' {name}; sleep 1000 & echo ready; wait");
         let running = start(&mut gadgetd(["confine", "--profile", &path, "--", "sh", "-c", &script]));
         running.stdout.until("ready");
         running.signal(signal);

@@ -161,7 +161,8 @@ fn signals_reach_the_command_and_the_result_comes() {
     for (signal, name) in
         [(Signal::TERM, "TERM"), (Signal::INT, "INT"), (Signal::HUP, "HUP"), (Signal::QUIT, "QUIT")]
     {
-        let script = format!("trap 'kill $!; mkdir /proc/x; exit 9' {name}; sleep 1000 & echo ready; wait");
+        let script =
+            format!("trap 'kill -9 $!; mkdir /proc/x; exit 9' {name}; sleep 1000 & echo ready; wait");
         let running = start(&mut gadgetd(["run", "seccomp", "--", "sh", "-c", &script]));
         running.stderr.until("ready");
         running.signal(signal);

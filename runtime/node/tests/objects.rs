@@ -154,7 +154,7 @@ fn written(resource: &str) -> Written {
 #[tokio::test]
 async fn an_object_has_its_origin_and_is_made_once() {
     let runner = runner().await;
-    for (version, namespaced, one) in [("v1beta1", true, "shop/p"), ("v1", false, "shop-p")] {
+    for (version, namespaced, one) in [("v1beta1", true, "shop/p"), ("v1", false, "shop.p")] {
         let cluster = Arc::new(Memory::serving(version, namespaced));
         let place = |resource: &str| {
             if namespaced { format!("{PLURAL} {resource}") } else { format!("{PLURAL} /{resource}") }

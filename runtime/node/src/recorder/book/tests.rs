@@ -1001,6 +1001,7 @@ fn nobody_becomes_another_pod_by_what_they_write_into_their_own() {
     node.pod(applied(cart(&["app"], &[("app", "app")])));
     node.pod(applied(claims("foreign", "mine")));
     node.begin("app");
+    node.events();
     let pod = node.book.recordings(&number(1)).unwrap().remove(0).capture.container.pod.unwrap();
     assert_eq!((pod.uid.as_str(), pod.namespace.as_str()), (UID, "shop"));
 
