@@ -54,7 +54,7 @@ impl Profiles {
 
     /// As a status says it.
     fn resource(&self, namespace: &str, name: &str) -> String {
-        format!("{namespace}{}{name}", if self.namespaced { '/' } else { '-' })
+        format!("{namespace}{}{name}", if self.namespaced { '/' } else { '.' })
     }
 
     async fn all(&self, cluster: &Cluster) -> Result<Vec<DynamicObject>> {
