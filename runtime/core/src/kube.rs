@@ -395,7 +395,7 @@ mod tests {
             // Without a namespace.
             (Verb::Discover, None, "", true),
             (Verb::Get, None, "shop.p", true),
-            (Verb::Get, None, "shopping-p", false),
+            (Verb::Get, None, "shopping.p", false),
             (Verb::Create, None, "shop.p", true),
             (Verb::Create, None, "shop.", false),
             (Verb::Create, None, "shop-a.p", false),
