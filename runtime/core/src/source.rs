@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::{Completeness, Syscall};
+use crate::{Completeness, Loss, Syscall};
 
 /// The id of a cgroup v2: the inode number of its directory, and what the kernel's
 /// `bpf_get_current_cgroup_id` gives.
@@ -75,6 +75,10 @@ pub trait SyscallSource {
 
     /// What a cgroup's slot holds now. The cgroup itself may be gone.
     fn read(&self, cgroup: CgroupId) -> Result<Recorded, Self::Error>;
+
+    /// What was lost of the whole machine, and may be missing from any slot. It is in what [`read`](Self::read) gives; who
+    /// keeps that for longer than the slot asks again here.
+    fn losses(&self) -> Result<Vec<Loss>, Self::Error>;
 
     /// Gives the slot back and forgets what it held.
     fn release(&mut self, cgroup: CgroupId) -> Result<(), Self::Error>;

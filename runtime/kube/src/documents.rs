@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use gadgetd_core::{Capture, Container};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use serde::Serialize;
 
-use crate::{Output, OutputMode, machine::Merge, names::Subject};
+use crate::{NodeStatus, Output, OutputMode, Trace, machine::Merge, names::Subject};
 
 /// What a node recorded of one container.
 #[derive(Clone, Debug)]
@@ -14,6 +15,9 @@ pub struct Recording {
     pub capture: Capture,
     /// Whether it has ended: nothing will be added.
     pub ended: bool,
+    /// How many containers are in it beside the one it is called after: earlier ones of the same name, whose recordings were
+    /// put together.
+    pub earlier: u32,
     /// Whether the selection finds no other container in the pod, as far as is known.
     pub alone: bool,
     /// The controller of the pod, such as its `ReplicaSet`.
@@ -36,7 +40,8 @@ pub struct Group<'a> {
 /// How many documents mode Stream keeps for each node.
 pub const STREAM_MAX: usize = 32;
 
-/// How many bytes of documents one Trace holds; an API server takes objects up to 1.5 MiB.
+/// How many bytes one Trace holds, on the wire and with what the API server notes about who wrote which field. etcd takes
+/// objects up to 1.5 MiB; the rest is for a document that stands there twice, and for sentences.
 pub const BYTES_MAX: usize = 1 << 20;
 
 /// How many bytes one document may have to stand in a status: where it is the only one, it stands there twice.
@@ -57,13 +62,17 @@ pub fn groups<'a>(recordings: &'a [Recording], merge: Merge, mode: &OutputMode) 
             container.pod.as_ref().map(|p| (p.namespace.clone(), p.name.clone())).unwrap_or_default();
         let name = (merge == Merge::Container).then(|| name(container));
         let alike = |g: &&mut Group<'a>| g.namespace == namespace && g.pod == pod && g.container == name;
-        let apart = *mode == OutputMode::Stream && merge == Merge::Container;
-        match groups.iter_mut().find(alike).filter(|_| !apart) {
+        match groups.iter_mut().find(alike).filter(|_| !apart(merge, mode)) {
             Some(group) => group.recordings.push(recording),
             None => groups.push(Group { namespace, pod, container: name, recordings: vec![recording] }),
         }
     }
     groups
+}
+
+/// Whether each container has its own document, and restarts are not put together.
+pub fn apart(merge: Merge, mode: &OutputMode) -> bool {
+    *mode == OutputMode::Stream && merge == Merge::Container
 }
 
 /// The name of a container; the id of one that has none.
@@ -140,6 +149,7 @@ impl Group<'_> {
             container: self.container.clone().unwrap_or_default(),
             instances: ids(false),
             ended: ids(true),
+            more_instances: self.recordings.iter().map(|r| u64::from(r.earlier)).sum(),
             complete: warning.is_none(),
             warning,
             ..Output::default()
@@ -153,15 +163,19 @@ impl Group<'_> {
     }
 }
 
-/// Whether an entry is about the same containers as an older one.
-pub fn renews(entry: &Output, older: &Output) -> bool {
-    older.id == entry.id || entry.instances.iter().any(|id| older.instances.contains(id))
+/// Whether an entry is about the same containers as an older one of the same node. Where they are not [`apart`], those of
+/// one name are, whichever of them the two entries still name.
+pub fn renews(entry: &Output, older: &Output, apart: bool) -> bool {
+    let names = [&entry.container, &older.container];
+    let same_name = names[0] == names[1] || names.iter().any(|name| name.is_empty());
+    let same = !apart && (&entry.namespace, &entry.pod) == (&older.namespace, &older.pod) && same_name;
+    same || older.id == entry.id || entry.instances.iter().any(|id| older.instances.contains(id))
 }
 
 /// Puts a new entry behind the others, and takes out those that it renews.
-pub fn place(outputs: &mut Vec<Output>, mut entry: Output) {
+pub fn place(outputs: &mut Vec<Output>, mut entry: Output, apart: bool) {
     entry.sequence = outputs.iter().map(|o| o.sequence).max().unwrap_or(0) + 1;
-    outputs.retain(|o| !renews(&entry, o));
+    outputs.retain(|o| !renews(&entry, o, apart));
     outputs.push(entry);
 }
 
@@ -175,37 +189,70 @@ pub struct Gone {
     pub instances: Vec<String>,
 }
 
-/// Makes the outputs of one node fit, next to `others` bytes of other nodes. In mode Stream the oldest go, with their
-/// entries; otherwise the largest documents, whose entries then say so.
+/// Makes the outputs of one node fit, next to `others` bytes of what else is in the Trace. In mode Stream the oldest go, with
+/// their entries; otherwise the largest documents, whose entries then say so, and the oldest entries once no document is left.
 pub fn fit(outputs: &mut Vec<Output>, mode: &OutputMode, others: usize) -> Gone {
     let mut gone = Gone::default();
     let stream = *mode == OutputMode::Stream;
     let document = |o: &Output| o.output.as_ref().map_or(0, String::len);
-    let size =
-        |o: &Output| document(o) + o.calls.iter().map(|c| c.call.len() + c.result.len()).sum::<usize>();
     for output in outputs.iter_mut().filter(|o| document(o) > DOCUMENT_MAX) {
         withhold(output);
         gone.documents += 1;
     }
     let room = BYTES_MAX.saturating_sub(others);
+    let mut bytes: usize = outputs.iter().map(bytes_of_output).sum();
+    if !stream {
+        let mut largest: Vec<_> = outputs.iter_mut().filter(|o| o.output.is_some()).collect();
+        largest.sort_by_key(|o| std::cmp::Reverse(document(o)));
+        for output in largest {
+            if bytes <= room {
+                break;
+            }
+            bytes -= bytes_of_output(output);
+            withhold(output);
+            bytes += bytes_of_output(output);
+            gone.documents += 1;
+        }
+    }
     let most = if stream { STREAM_MAX } else { ENTRIES_MAX };
-    let mut bytes: usize = outputs.iter().map(size).sum();
-    while outputs.len() > most || (stream && bytes > room && !outputs.is_empty()) {
-        let oldest = outputs.remove(0);
-        bytes -= size(&oldest);
-        gone.documents += 1;
-        gone.instances.extend(oldest.instances);
-    }
-    while bytes > room {
-        let Some(largest) = outputs.iter_mut().filter(|o| o.output.is_some()).max_by_key(|o| document(o))
-        else {
+    // One entry is kept, whatever its size: it says what the matter is.
+    let least = usize::from(!stream);
+    let mut count = 0;
+    while let Some(oldest) = outputs.get(count) {
+        let left = outputs.len() - count;
+        if left <= most && (bytes <= room || left == least) {
             break;
-        };
-        bytes -= document(largest);
-        withhold(largest);
+        }
+        bytes -= bytes_of_output(oldest);
+        count += 1;
         gone.documents += 1;
     }
+    gone.instances.extend(outputs.drain(..count).flat_map(|o| o.instances));
     gone
+}
+
+/// How many bytes of a Trace are taken by what does not belong to a node's outputs.
+pub fn bytes_of_others(trace: &Trace, node: &str) -> usize {
+    let status = trace.status.iter();
+    let outputs = status.clone().flat_map(|s| &s.outputs).filter(|o| o.node != node).map(bytes_of_output);
+    let nodes = status.flat_map(|s| &s.nodes).map(bytes_of_node);
+    wire(&trace.spec) + wire(&trace.metadata.annotations) + outputs.chain(nodes).sum::<usize>()
+}
+
+/// What the API server notes for each entry of a list beside its keys: `"f:namespace":{}` for every field that is set.
+const FIELDS: usize = 512;
+
+fn bytes_of_output(output: &Output) -> usize {
+    wire(output) + FIELDS + output.node.len() + output.id.len()
+}
+
+fn bytes_of_node(node: &NodeStatus) -> usize {
+    // Twice what is in it, because the labels of its filter are fields as well.
+    2 * wire(node) + FIELDS
+}
+
+fn wire(part: &impl Serialize) -> usize {
+    serde_json::to_vec(part).map_or(0, |json| json.len())
 }
 
 fn withhold(output: &mut Output) {
@@ -241,7 +288,7 @@ mod tests {
         let syscalls = vec![Syscall { abi: Abi::Native, number: call, phases: Phases::APPLICATION }];
         let completeness = Completeness { losses: Vec::new(), from_start: true };
         let capture = Capture { container, machine: Machine::X86_64, syscalls, completeness };
-        Recording { capture, ended, alone: false, owner: None }
+        Recording { capture, ended, earlier: 0, alone: false, owner: None }
     }
 
     fn three() -> Vec<Recording> {
@@ -305,7 +352,7 @@ mod tests {
         let groups = groups(&all, Merge::Container, &OutputMode::Status);
         let mut outputs = Vec::new();
         assert!(groups[0].is_due(&outputs) && !groups[1].is_due(&outputs));
-        place(&mut outputs, groups[0].entry("n"));
+        place(&mut outputs, groups[0].entry("n"), false);
         assert!(!groups[0].is_due(&outputs));
     }
 
@@ -314,11 +361,34 @@ mod tests {
         let all = three();
         let mut outputs = Vec::new();
         let entry = |all: &[Recording]| groups(all, Merge::Container, &OutputMode::Status)[0].entry("n");
-        place(&mut outputs, entry(&all[..1]));
-        place(&mut outputs, entry(&all[1..2]));
-        place(&mut outputs, entry(&all));
-        let found: Vec<_> = outputs.iter().map(|o| (o.id.as_str(), o.sequence)).collect();
-        assert_eq!(found, [("l1", 2), ("a2", 3)]);
+        place(&mut outputs, entry(&all[..1]), false);
+        place(&mut outputs, entry(&all[1..2]), false);
+        place(&mut outputs, entry(&all), false);
+        let found =
+            |outputs: &[Output]| outputs.iter().map(|o| (o.id.clone(), o.sequence)).collect::<Vec<_>>();
+        assert_eq!(found(&outputs), [("l1".into(), 2), ("a2".into(), 3)]);
+        // So many restarts later that the two have no id in common; in a stream that is another document.
+        let later = recording("s/cart-0/app", "a9", 0, true);
+        let later = || entry(std::slice::from_ref(&later));
+        let mut stream = outputs.clone();
+        place(&mut outputs, later(), false);
+        assert_eq!(found(&outputs), [("l1".into(), 2), ("a9".into(), 4)]);
+        place(&mut stream, later(), true);
+        assert_eq!(found(&stream), [("l1".into(), 2), ("a2".into(), 3), ("a9".into(), 4)]);
+        // The document of the whole pod is instead of both.
+        place(&mut outputs, groups(&all[..2], Merge::Pod, &OutputMode::Status)[0].entry("n"), false);
+        assert_eq!(found(&outputs), [("uid-of-cart-0".into(), 5)]);
+        place(&mut outputs, entry(&all), false);
+        assert_eq!(found(&outputs), [("a2".into(), 6)]);
+    }
+
+    #[test]
+    fn recordings_that_were_put_together_count() {
+        let mut all = three();
+        all[0].earlier = 7;
+        let of_app = groups(&all, Merge::Container, &OutputMode::Status)[0].entry("n");
+        assert_eq!((of_app.instances.len(), of_app.ended.len(), of_app.more_instances), (2, 1, 7));
+        assert_eq!(groups(&all, Merge::Pod, &OutputMode::Status)[0].entry("n").more_instances, 7);
     }
 
     fn document(id: usize, size: usize) -> Output {
@@ -332,14 +402,15 @@ mod tests {
         let gone = fit(&mut outputs, &OutputMode::Stream, 0);
         assert_eq!(gone, Gone { documents: 3, instances: vec!["0".into(), "1".into(), "2".into()] });
         assert_eq!((outputs.len(), outputs[0].id.as_str()), (STREAM_MAX, "3"));
-        let mut outputs: Vec<_> = (0..8).map(|i| document(i, DOCUMENT_MAX)).collect();
+        let mut outputs: Vec<_> = (0..8).map(|i| document(i, DOCUMENT_MAX - 1024)).collect();
         assert_eq!(fit(&mut outputs, &OutputMode::Stream, BYTES_MAX / 2).documents, 6);
         assert_eq!(outputs[0].id, "6");
+        assert_eq!(fit(&mut outputs, &OutputMode::Stream, BYTES_MAX).documents, 2);
     }
 
     #[test]
     fn a_status_keeps_every_entry_and_says_which_documents_are_missing() {
-        let mut outputs: Vec<_> = (0..5).map(|i| document(i, DOCUMENT_MAX - 4 + i)).collect();
+        let mut outputs: Vec<_> = (0..5).map(|i| document(i, DOCUMENT_MAX - 1024 + i)).collect();
         assert_eq!(fit(&mut outputs, &OutputMode::Status, 0), Gone { documents: 1, instances: vec![] });
         let missing: Vec<_> = outputs.iter().filter(|o| o.output.is_none()).collect();
         assert_eq!((outputs.len(), missing.len(), missing[0].id.as_str()), (5, 1, "4"));
@@ -347,5 +418,40 @@ mod tests {
         let mut outputs = vec![document(0, DOCUMENT_MAX + 1)];
         assert_eq!(fit(&mut outputs, &OutputMode::Status, 0).documents, 1);
         assert_eq!(outputs[0].output, None);
+    }
+
+    #[test]
+    fn what_counts_is_the_size_on_the_wire() {
+        // Each of these takes two bytes there.
+        let quotes = Output { output: Some("\"".repeat(DOCUMENT_MAX - 1024)), ..document(0, 0) };
+        let mut outputs =
+            vec![quotes.clone(), document(1, DOCUMENT_MAX - 1024), Output { id: "2".into(), ..quotes }];
+        assert_eq!(fit(&mut outputs, &OutputMode::Status, 0).documents, 1);
+        // Documents go before entries, and one entry stays.
+        let mut outputs: Vec<_> = (0..=ENTRIES_MAX).map(|i| document(i, 10)).collect();
+        assert_eq!(
+            fit(&mut outputs, &OutputMode::Status, 0),
+            Gone { documents: 1, instances: vec!["0".into()] }
+        );
+        assert!(outputs.iter().all(|o| o.output.is_some()));
+        let gone = fit(&mut outputs, &OutputMode::Status, BYTES_MAX / 2 + BYTES_MAX / 4);
+        assert!(outputs.iter().all(|o| o.output.is_none()) && (100..ENTRIES_MAX).contains(&outputs.len()));
+        assert_eq!(gone.instances.len(), ENTRIES_MAX - outputs.len());
+        fit(&mut outputs, &OutputMode::File, BYTES_MAX);
+        assert_eq!((outputs.len(), outputs[0].id.as_str()), (1, ENTRIES_MAX.to_string().as_str()));
+    }
+
+    #[test]
+    fn what_others_take() {
+        let mut trace = Trace::new("t", crate::TraceSpec::default());
+        let empty = bytes_of_others(&trace, "n1");
+        let output = |node: &str| Output { node: node.into(), ..document(0, 10_000) };
+        let outputs = vec![output("n1"), output("n2")];
+        let nodes = vec![NodeStatus { node: "n1".into(), ..NodeStatus::default() }];
+        trace.status = Some(crate::TraceStatus { outputs, nodes, ..crate::TraceStatus::default() });
+        let some = bytes_of_others(&trace, "n1") - empty;
+        assert!((10_500..12_000).contains(&some), "{some}");
+        trace.metadata.annotations = Some([("a".to_owned(), "x".repeat(5_000))].into());
+        assert!(bytes_of_others(&trace, "n1") - empty - some > 5_000);
     }
 }

@@ -205,6 +205,8 @@ pub enum Refusal {
         "Node {node:?} does not exist; set spec.node to one of the names that `kubectl get nodes` prints"
     )]
     Node { node: String },
+    #[error("Node {node:?} is gone, and with it what it recorded and had not made documents of")]
+    NodeGone { node: String },
 }
 
 /// `a, b and c`; for nothing, `none`.
@@ -334,7 +336,10 @@ pub fn plan(trace: &Trace, here: &Here<'_>) -> Plan {
 
 /// How long until this node's recording ends by itself; `None` if it does not.
 pub fn remaining(trace: &Trace, here: &Here<'_>) -> Option<Duration> {
-    let entry = entry(trace, here.node)?;
+    remaining_of(entry(trace, here.node)?, here)
+}
+
+fn remaining_of(entry: &NodeStatus, here: &Here<'_>) -> Option<Duration> {
     let timeout = entry.timeout_seconds?;
     let elapsed = here.now.duration_since(entry.started.as_ref()?.0);
     let elapsed = Duration::try_from(elapsed).unwrap_or(Duration::ZERO);
@@ -347,8 +352,11 @@ fn elsewhere(trace: &Trace, here: &Here<'_>, deleting: bool) -> Plan {
         trace.finalizers().iter().find_map(|f| finalizer_node(f))
     } else {
         let node = trace.spec.node.as_str();
-        let done = entry(trace, node).map_or(0, |e| e.operation);
-        let waits = asked(trace).is_some() || accepted(trace).is_some_and(|a| a.id > done);
+        let waits = asked(trace).is_some()
+            || match entry(trace, node) {
+                Some(entry) => is_behind(trace, entry, here),
+                None => accepted(trace).is_some(),
+            };
         (waits && !node.is_empty()).then_some(node)
     };
     match waited_for {
@@ -357,26 +365,58 @@ fn elsewhere(trace: &Trace, here: &Here<'_>, deleting: bool) -> Plan {
     }
 }
 
-/// What to do about a Trace whose node turned out not to exist. `None`: nothing more.
+/// Whether what a node did is not what it should have come to by now.
+fn is_behind(trace: &Trace, entry: &NodeStatus, here: &Here<'_>) -> bool {
+    let time_is_over =
+        || entry.state == Some(State::Started) && remaining_of(entry, here) == Some(Duration::ZERO);
+    accepted(trace).is_some_and(|a| a.id > entry.operation) || time_is_over()
+}
+
+/// The other nodes that a Trace of all nodes waits for. What they did stands in it; they may be gone.
+pub fn behind<'a>(trace: &'a Trace, here: &Here<'_>) -> Vec<&'a str> {
+    if !trace.spec.node.is_empty() || trace.metadata.deletion_timestamp.is_some() {
+        return Vec::new();
+    }
+    let others = trace.status.iter().flat_map(|s| &s.nodes).filter(|n| n.node != here.node);
+    others.filter(|n| is_behind(trace, n, here)).map(|n| n.node.as_str()).collect()
+}
+
+/// How many nodes that are not behind come before this one: whoever is first looks for those that are. It may be gone itself.
+pub fn rank(trace: &Trace, here: &Here<'_>) -> usize {
+    let nodes = trace.status.iter().flat_map(|s| &s.nodes);
+    nodes.filter(|n| n.node.as_str() < here.node && !is_behind(trace, n, here)).count()
+}
+
+/// What to do about a Trace one of whose nodes turned out not to exist.
 pub fn plan_for_absent(trace: &Trace, absent: &str, here: &Here<'_>) -> Plan {
     if trace.metadata.deletion_timestamp.is_some() {
         let held = trace.finalizers().contains(&finalizer(absent));
         return if held { Plan::Release } else { Plan::Idle };
     }
-    if trace.spec.node != absent {
+    let entry = entry(trace, absent);
+    let recording = entry.filter(|e| e.state == Some(State::Started)).and_then(|e| e.session);
+    let everywhere = trace.spec.node.is_empty();
+    // What never took part in a Trace of all nodes is not missed there.
+    if !everywhere && trace.spec.node != absent || everywhere && entry.is_none() {
         return Plan::Idle;
     }
-    let done = entry(trace, absent).map_or(0, |e| e.operation);
-    match accepted(trace) {
-        Some(accepted) if accepted.id > done => {
-            let refusal = Refusal::Node { node: absent.to_owned() };
-            let verdict = check(trace, &accepted.operation, &Parameters::default(), here).and(Err(refusal));
-            Plan::Perform(accepted, verdict)
+    let done = entry.map_or(0, |e| e.operation);
+    if let Some(accepted) = accepted(trace).filter(|a| a.id > done) {
+        let node = absent.to_owned();
+        let verdict = if recording.is_some() || everywhere {
+            Err(Refusal::NodeGone { node })
+        } else {
+            let checked = check(trace, &accepted.operation, &Parameters::default(), here);
+            checked.and(Err(Refusal::Node { node }))
+        };
+        return Plan::Perform(accepted, verdict);
+    }
+    match (asked(trace), recording) {
+        (Some((operation, parameters)), _) if !everywhere => {
+            Plan::Claim(number(trace, operation, parameters))
         }
-        _ => match asked(trace) {
-            Some((operation, parameters)) => Plan::Claim(number(trace, operation, parameters)),
-            None => Plan::Idle,
-        },
+        (_, Some(session)) if entry.is_some_and(|e| is_behind(trace, e, here)) => Plan::Expire { session },
+        _ => Plan::Idle,
     }
 }
 
@@ -431,6 +471,16 @@ fn check(
     parameters: &Parameters,
     here: &Here<'_>,
 ) -> Result<(), Refusal> {
+    check_gadget(trace, here)?;
+    if let Operation::Other(operation) = operation {
+        let gadget = trace.spec.gadget.clone();
+        return Err(Refusal::Operation { operation: operation.clone(), gadget });
+    }
+    target(trace, parameters, here).map(|_| ())
+}
+
+/// Whether the gadget of a Trace may run for it. Its spec may be another one than when it was started.
+fn check_gadget(trace: &Trace, here: &Here<'_>) -> Result<(), Refusal> {
     let spec = &trace.spec;
     let Some(gadget) = here.gadgets.iter().find(|g| g.name == spec.gadget) else {
         let known = here.gadgets.iter().map(|g| g.name.clone()).collect();
@@ -450,14 +500,20 @@ fn check(
             supported: gadget.output_modes.iter().map(ToString::to_string).collect(),
         });
     }
-    if let Operation::Other(operation) = operation {
-        return Err(Refusal::Operation { operation: operation.clone(), gadget: spec.gadget.clone() });
-    }
-    target(trace, parameters, here).map(|_| ())
+    Ok(())
 }
 
-/// Where the documents of a Trace go, for the modes that need a name.
-pub fn target(trace: &Trace, parameters: &Parameters, here: &Here<'_>) -> Result<Option<Target>, Refusal> {
+/// Where the documents of a Trace go, for the modes that need a name; asked before each document is made.
+pub fn destination(
+    trace: &Trace,
+    parameters: &Parameters,
+    here: &Here<'_>,
+) -> Result<Option<Target>, Refusal> {
+    check_gadget(trace, here)?;
+    target(trace, parameters, here)
+}
+
+fn target(trace: &Trace, parameters: &Parameters, here: &Here<'_>) -> Result<Option<Target>, Refusal> {
     let spec = &trace.spec;
     let own = trace.namespace().unwrap_or_default();
     let bad = |reason| Refusal::Output { output: spec.output.clone(), reason };

@@ -81,10 +81,15 @@ fn progress(nodes: &[&NodeStatus]) -> Progress {
     }
 }
 
-/// Every text once, one after the other.
-fn joined<'a>(texts: impl Iterator<Item = &'a str>) -> Option<String> {
+/// Every text once, one after the other; of many only some.
+pub(crate) fn joined<'a>(texts: impl Iterator<Item = &'a str>) -> Option<String> {
     let texts: BTreeSet<_> = texts.filter(|t| !t.is_empty()).collect();
-    (!texts.is_empty()).then(|| texts.into_iter().collect::<Vec<_>>().join("; "))
+    let more = texts.len().saturating_sub(NAMES_MAX);
+    let mut some: Vec<_> = texts.into_iter().take(NAMES_MAX).map(str::to_owned).collect();
+    if more > 0 {
+        some.push(format!("and {more} more"));
+    }
+    (!some.is_empty()).then(|| some.join("; "))
 }
 
 fn warning(
@@ -96,7 +101,8 @@ fn warning(
     let somewhere = nodes.iter().any(seen);
     // That a pod is not on this node matters only if it is on no other.
     let of_nodes = nodes.iter().filter(|n| seen(n) || !somewhere);
-    let of_nodes = of_nodes.filter_map(|n| n.operation_warning.clone());
+    let of_nodes: BTreeSet<_> = of_nodes.filter_map(|n| n.operation_warning.clone()).collect();
+    let of_nodes = of_nodes.into_iter().take(NAMES_MAX);
     let several = (outputs.len() > 1).then(|| {
         let who: BTreeSet<_> = outputs.iter().map(|o| who(o)).collect();
         let merge = match parameters.get("merge").map(String::as_str) {
@@ -111,17 +117,12 @@ fn warning(
         format!("{} documents: {}{more}; see status.outputs{merge}", outputs.len(), names.join(", "))
     });
     let of_outputs = outputs.iter().filter_map(|o| Some(format!("{}: {}", who(o), o.warning.as_ref()?)));
-    let mut all: Vec<_> = of_nodes.chain(several).chain(of_outputs.take(NAMES_MAX)).collect();
-    all.dedup();
-    joined_in_order(&all)
+    let all: Vec<_> = of_nodes.chain(several).chain(of_outputs.take(NAMES_MAX)).collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
-/// How many containers a warning names.
+/// How many nodes or containers a sentence is about.
 const NAMES_MAX: usize = 16;
-
-fn joined_in_order(texts: &[String]) -> Option<String> {
-    (!texts.is_empty()).then(|| texts.join("; "))
-}
 
 fn who(output: &Output) -> String {
     let parts = [&output.namespace, &output.pod, &output.container];
@@ -242,6 +243,25 @@ mod tests {
         assert_eq!(found.operation_warning, None);
         let missing = summed(vec![warned(0), NodeStatus { node: "n2".into(), ..warned(0) }], vec![]);
         assert_eq!(missing.operation_warning.as_deref(), Some("Pod shop/cart-0 not found"));
+    }
+
+    #[test]
+    fn what_many_nodes_say_takes_bounded_room() {
+        let refused = |i: usize| NodeStatus {
+            operation_error: Some(format!("error {i:03}")),
+            ..node(&format!("n{i}"), None, 0)
+        };
+        let error = summed((0..100).map(refused).collect(), vec![]).operation_error.unwrap();
+        assert!(
+            error.starts_with("error 000; error 001; ") && error.ends_with("error 015; and 84 more"),
+            "{error}"
+        );
+        let warned = |i: usize| NodeStatus {
+            operation_warning: Some(format!("warning {i:03}")),
+            ..node(&format!("n{i}"), Some(State::Started), 1)
+        };
+        let warning = summed((0..100).map(warned).collect(), vec![]).operation_warning.unwrap();
+        assert_eq!(warning.matches("warning").count(), NAMES_MAX, "{warning}");
     }
 
     #[test]

@@ -213,14 +213,18 @@ pub struct Output {
     /// The name of the container; empty where the document is about the whole pod.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub container: String,
-    /// The ids of all containers that are in it: more than one where it was restarted, or merged.
+    /// The ids of the containers that are in it: more than one where it was restarted, or merged. Of those that ended, the
+    /// latest of each name.
     #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub instances: Vec<String>,
     /// Those of them that had ended when the document was made.
     #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub ended: Vec<String>,
+    /// How many containers are in it beside those: earlier ones.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_instances: u64,
     /// The document; absent where it went elsewhere, or could not be made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,

@@ -161,17 +161,7 @@ impl Modules {
 
     /// Forgets objects that are not among these.
     pub(crate) fn retain(&self, names: &BTreeSet<String>) {
-        self.change(|objects| {
-            objects.retain(|name, _| names.contains(name));
-            for name in names {
-                // It is about to be installed: until then it is no built-in of that name.
-                objects.entry(name.clone()).or_insert_with(|| Object {
-                    spec: GadgetSpec::default(),
-                    granted: Arc::default(),
-                    module: Loaded::Soon,
-                });
-            }
-        });
+        self.change(|objects| objects.retain(|name, _| names.contains(name)));
         self.listed.send_replace(true);
     }
 
@@ -179,45 +169,33 @@ impl Modules {
         self.change(|objects| objects.remove(name));
     }
 
-    /// What the module of an object may do, from now on; nothing of what it is, unless it is to be another: then the one
-    /// that is there does not run any more.
+    /// There is an object, and this is what its module may do from now on. The module that is there runs no more if it is to
+    /// be another: what is about to be installed is no built-in of that name either.
+    ///
+    /// This alone says what an object grants: it is called in the order in which the object changes, and installing is not.
     pub(crate) fn grant(&self, name: &str, spec: &GadgetSpec) {
+        let granted = Arc::new(Granted { grants: spec.grants(), calls: spec.calls() });
         self.change(|objects| {
-            let Some(object) = objects.get_mut(name) else { return };
-            object.granted = Arc::new(Granted { grants: spec.grants(), calls: spec.calls() });
-            if !object.spec.is_same_module(spec) {
-                object.module = Loaded::Soon;
-            }
-            object.spec = spec.clone();
+            let before = objects.remove(name).filter(|before| before.spec.is_same_module(spec));
+            let module = before.map_or(Loaded::Soon, |before| before.module);
+            objects.insert(name.to_owned(), Object { spec: spec.clone(), granted, module });
         });
     }
 
-    /// Makes the module of an object one that can run.
+    /// Makes the module of an object one that can run, if the object still asks for it.
     pub(crate) async fn install(&self, name: &str, spec: &GadgetSpec) -> Result<Installed, InstallError> {
-        let granted = Arc::new(Granted { grants: spec.grants(), calls: spec.calls() });
-        let loaded = self.change(|objects| {
-            let before = objects.remove(name);
-            // What it may do changes at once. What it is stays until the new one is there, if it is the same.
-            let module = match before {
-                Some(Object { spec: known, module: module @ Loaded::Yes(_), .. })
-                    if known.is_same_module(spec) =>
-                {
-                    module
-                }
-                _ => Loaded::Soon,
-            };
-            let object = Object { spec: spec.clone(), granted, module: module.clone() };
-            objects.insert(name.to_owned(), object);
-            module
+        let loaded = self.objects(|objects| {
+            let object = objects.get(name).filter(|object| object.spec.is_same_module(spec));
+            object.map(|object| object.module.clone())
         });
         let outcome = match (spec.source(), loaded) {
             (Err(error), _) => Err(InstallError::Refused(error.to_string())),
-            (Ok(_), Loaded::Yes(module)) => Ok(module),
+            (Ok(_), Some(Loaded::Yes(module))) => Ok(module),
             (Ok(source), _) => self.fetch(source, spec).await,
         };
         self.change(|objects| {
-            // It may have been removed, or changed, meanwhile.
-            if let Some(object) = objects.get_mut(name).filter(|object| object.spec == *spec) {
+            // It may have been removed, or have become another, meanwhile.
+            if let Some(object) = objects.get_mut(name).filter(|object| object.spec.is_same_module(spec)) {
                 object.module = match &outcome {
                     Ok(module) => Loaded::Yes(module.clone()),
                     Err(error) => Loaded::No(error.to_string()),
@@ -318,10 +296,50 @@ fn installed(module: &AnyModule) -> Installed {
 
 #[cfg(test)]
 mod tests {
+    use gadgetd_host::HostConfig;
+    use gadgetd_kube::{GadgetGrant, GadgetSource};
+
     use super::*;
 
     #[test]
     fn what_the_command_line_lists_is_what_is_built_in() {
         assert_eq!(built_in(Role::Gadget).collect::<Vec<_>>(), gadgetd_kube::BUILT_IN);
+    }
+
+    #[tokio::test]
+    async fn who_installs_a_module_does_not_say_what_it_may_do() {
+        let modules = Modules {
+            host: Host::new(HostConfig::default()).unwrap(),
+            gadgets: BTreeMap::new(),
+            formatters: BTreeMap::new(),
+            objects: RwLock::default(),
+            listed: watch::Sender::new(true),
+        };
+        let source = GadgetSource { built_in: Some("ghost".into()), image: None };
+        let grant = GadgetGrant {
+            resource: "configmaps".into(),
+            verbs: vec![GrantVerb::Get],
+            namespaces: vec!["shop".into()],
+            names: vec!["*".into()],
+            ..GadgetGrant::default()
+        };
+        let before = GadgetSpec { source, grants: vec![grant], ..GadgetSpec::default() };
+        let after = GadgetSpec { grants: Vec::new(), ..before.clone() };
+        modules.grant("one", &before);
+        assert_eq!(modules.granted("one").grants.len(), 1);
+        // It is taken back while the installation of before is about to begin.
+        modules.grant("one", &after);
+        modules.install("one", &before).await.unwrap_err();
+        assert_eq!(modules.granted("one").grants.len(), 0);
+        assert!(matches!(modules.gadget("one"), Err(Absent::No(reason)) if reason.contains("ghost")));
+        // It is to be another: what came of the one before does not matter.
+        let image = GadgetSource { built_in: None, image: Some("registry.example/one".into()) };
+        modules.grant("one", &GadgetSpec { source: image, ..after.clone() });
+        modules.install("one", &after).await.unwrap_err();
+        assert!(matches!(modules.gadget("one"), Err(Absent::Soon)));
+        // It is gone.
+        modules.remove("one");
+        modules.install("one", &after).await.unwrap_err();
+        assert!(modules.objects(BTreeMap::is_empty));
     }
 }

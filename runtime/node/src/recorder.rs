@@ -6,6 +6,7 @@
 //! at everything, in case one of them did not say so.
 
 mod book;
+mod held;
 mod journal;
 mod known;
 

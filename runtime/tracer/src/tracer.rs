@@ -291,20 +291,6 @@ impl Tracer {
         self.object.owners.set(index, Shared(Owner::NONE), 0).map_err(map("OWNERS"))?;
         self.object.free.push(index, 0).map_err(map("FREE"))
     }
-
-    fn losses(&self, owner: &Owner, slot: &Slot) -> Result<Vec<Loss>, TracerError> {
-        let common = self.object.losses.get(&0, 0).map_err(map("LOSSES"))?.0;
-        let children = slot.lost_children + owner.lost_children;
-        let all = [
-            (slot.unknown_numbers, Loss::UnknownNumbers as fn(u64) -> Loss),
-            (slot.foreign_runtime, Loss::ForeignRuntimeCalls),
-            (common.slots_exhausted, Loss::SlotsExhausted),
-            (children, Loss::ChildCgroups),
-            (slot.lost_phases, Loss::Phases),
-            (self.object.missed()?, Loss::MissedEvents),
-        ];
-        Ok(all.into_iter().filter(|(count, _)| *count != 0).map(|(count, loss)| loss(count)).collect())
-    }
 }
 
 /// Readable while [`events`](SyscallSource::events) wait.
@@ -388,11 +374,17 @@ impl SyscallSource for Tracer {
         Ok(Recorded {
             syscalls: syscalls(&slot),
             completeness: Completeness {
-                losses: self.losses(&owner, &slot)?,
+                losses: losses(&owner, &slot).chain(self.losses()?).collect(),
                 from_start: owner.flags & flag::FROM_START != 0,
             },
             since_new: since(slot.last_new),
         })
+    }
+
+    fn losses(&self) -> Result<Vec<Loss>, TracerError> {
+        let common = self.object.losses.get(&0, 0).map_err(map("LOSSES"))?.0;
+        let slots = counted(common.slots_exhausted, Loss::SlotsExhausted);
+        Ok(slots.into_iter().chain(counted(self.object.missed()?, Loss::MissedEvents)).collect())
     }
 
     fn release(&mut self, cgroup: CgroupId) -> Result<(), TracerError> {
@@ -416,6 +408,22 @@ fn syscalls(slot: &Slot) -> Vec<Syscall> {
         }
     }
     calls
+}
+
+/// What was lost of a slot itself.
+fn losses(owner: &Owner, slot: &Slot) -> impl Iterator<Item = Loss> {
+    let all = [
+        counted(slot.unknown_numbers, Loss::UnknownNumbers),
+        counted(slot.foreign_runtime, Loss::ForeignRuntimeCalls),
+        counted(slot.lost_children + owner.lost_children, Loss::ChildCgroups),
+        counted(slot.lost_phases, Loss::Phases),
+    ];
+    all.into_iter().flatten()
+}
+
+/// A loss, if there was one.
+fn counted(count: u64, loss: impl FnOnce(u64) -> Loss) -> Option<Loss> {
+    (count != 0).then(|| loss(count))
 }
 
 /// What a filter would have to allow for the OCI runtime to start the container, and sessions in it.

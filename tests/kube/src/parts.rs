@@ -356,7 +356,7 @@ fn recording(container: &ContainerState, from_start: bool, single: bool) -> Reco
         completeness: Completeness { losses: container.lost.into_iter().collect(), from_start },
     };
     let alone = single || container.siblings == 1;
-    Recording { capture, ended: container.ended, alone, owner: container.owner.clone() }
+    Recording { capture, ended: container.ended, earlier: 0, alone, owner: container.owner.clone() }
 }
 
 /// A gadget `seccomp` whose documents are OCI profiles of what was recorded and nothing else (or, with formatter

@@ -126,8 +126,8 @@ struct Context<R, U, F> {
     client: Client,
     settings: Settings,
     parts: Parts<R, U, F>,
-    /// Other nodes that somebody waits for, by the Trace's uid, and since when.
-    waiting: Mutex<HashMap<String, (String, Instant)>>,
+    /// Other nodes that somebody waits for, by the Trace's uid, and when to look whether they exist.
+    waiting: Mutex<HashMap<String, HashMap<String, Instant>>>,
     /// The uids of the Traces that are looked at again and again, because something is recorded for them.
     recording: Mutex<HashSet<String>>,
 }
@@ -137,18 +137,25 @@ impl<R, U, F> Context<R, U, F> {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// How long somebody has been waiting for a node.
-    fn waited(&self, uid: &str, node: &str) -> Duration {
+    /// For a Trace somebody waits for these nodes, and for no others: how long until each is looked for, a while after this was
+    /// first said of it.
+    fn waits(&self, uid: &str, nodes: &[&str], grace: Duration) -> Vec<Duration> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, since) = waiting
-            .entry(uid.to_owned())
-            .and_modify(|known| {
-                if known.0 != node {
-                    *known = (node.to_owned(), Instant::now());
-                }
-            })
-            .or_insert_with(|| (node.to_owned(), Instant::now()));
-        since.elapsed()
+        if nodes.is_empty() {
+            waiting.remove(uid);
+            return Vec::new();
+        }
+        let of_trace = waiting.entry(uid.to_owned()).or_default();
+        of_trace.retain(|node, _| nodes.contains(&node.as_str()));
+        let now = Instant::now();
+        let due = |node: &&str| *of_trace.entry((*node).to_owned()).or_insert(now + grace);
+        nodes.iter().map(due).map(|due| due.saturating_duration_since(now)).collect()
+    }
+
+    /// A node exists, and may answer yet: it is looked for again after this time.
+    fn waits_on(&self, uid: &str, node: &str, pause: Duration) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.entry(uid.to_owned()).or_default().insert(node.to_owned(), Instant::now() + pause);
     }
 
     /// Notes whether something is recorded for a Trace.
@@ -171,10 +178,6 @@ impl<R, U, F> Context<R, U, F> {
     fn forget_others(&self, traces: &HashSet<String>) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| traces.contains(uid));
         self.recording.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid| traces.contains(uid));
-    }
-
-    fn waits_no_more(&self, uid: &str) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 }
 

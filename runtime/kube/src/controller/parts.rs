@@ -232,10 +232,12 @@ pub trait Installer: Send + Sync + 'static {
     /// The objects that there are, once they are known and whenever they were listed anew. Others are forgotten.
     fn retain(&self, names: &BTreeSet<String>);
 
-    /// What an object says that its module may do holds from this call on, also for runs that are under way.
+    /// There is an object: what it says that its module may do holds from this call on, also for runs that are under way. Called
+    /// in the order in which it changes.
     fn grant(&self, name: &str, spec: &GadgetSpec);
 
-    /// Makes the module of an object one that can run: with what it is, it runs when this returns.
+    /// Makes the module of an object one that can run: with what it is, it runs when this returns. What it may do was said
+    /// before, and may have changed since `spec`.
     fn install(
         &self,
         name: &str,

@@ -27,14 +27,14 @@ use super::{
 use crate::{
     ACCEPTED, Call, NodeStatus, Output, OutputMode, Progress, State, Trace, TraceStatus,
     adapter::sorted,
-    documents::{Group, fit, groups, place, renews},
+    documents::{Group, apart, bytes_of_others, fit, groups, place, renews},
     finalizer,
     machine::{
         self, Accepted, Act, Gadget, Here, Merge, Parameters, Plan, Refusal, Selection, Usable, plan,
         plan_for_absent,
     },
     names::{extension, is_subdomain},
-    summary::summary,
+    summary::{joined, summary},
 };
 
 /// How many steps one reconciliation takes before it lets others have their turn.
@@ -91,6 +91,8 @@ enum Which {
 /// The documents that were made.
 struct Made {
     outputs: Vec<Output>,
+    /// Whether each container has its own.
+    apart: bool,
     /// Of how many containers or pods there was anything recorded.
     groups: usize,
     errors: BTreeSet<String>,
@@ -100,15 +102,20 @@ struct Made {
 impl Made {
     /// Notes that there is no (new) document of a group. What there was stays; a container that ended is not
     /// tried again.
-    fn failed(&mut self, group: &Group<'_>, mut entry: Output, text: String) {
+    fn failed(&mut self, group: &Group<'_>, mut entry: Output, text: &str) {
+        let text = shortened(text);
         self.errors.insert(format!("{}: {text}", group.who()));
-        if let Some(known) = self.outputs.iter_mut().find(|o| renews(&entry, o)) {
+        if let Some(known) = self.outputs.iter_mut().find(|o| renews(&entry, o, self.apart)) {
             known.ended = entry.ended;
             return;
         }
         entry.warning = Some(text);
         entry.complete = false;
-        place(&mut self.outputs, entry);
+        self.place(entry);
+    }
+
+    fn place(&mut self, entry: Output) {
+        place(&mut self.outputs, entry, self.apart);
     }
 }
 
@@ -169,11 +176,8 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
         // What is in the cache may be behind what this node wrote itself. It is good enough to see that there is
         // nothing to do, and that spares the API server most questions.
         match plan(cached, &self.here()) {
-            Plan::Idle => {
-                self.context.waits_no_more(&self.uid);
-                return self.rest(cached, None).await;
-            }
-            Plan::Attend { node } => return self.attend(&node).await,
+            Plan::Idle => return self.rest(cached, None).await,
+            Plan::Attend { node } => return self.wait_for(&node).await,
             Plan::Record { session } if !self.has_news(cached, session).await? => {
                 let pause = self.pause(cached);
                 return self.rest(cached, Some(pause)).await;
@@ -184,7 +188,7 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
         for _ in 0..STEPS {
             let next = match plan(&trace, &self.here()) {
                 Plan::Idle => return self.rest(&trace, None).await,
-                Plan::Attend { node } => return self.attend(&node).await,
+                Plan::Attend { node } => return self.wait_for(&node).await,
                 Plan::Claim(accepted) => self.claim(&trace, &accepted).await?,
                 Plan::Perform(..) if self.is_coming(&trace.spec.gadget) => {
                     return Ok(Action::requeue(COMING));
@@ -206,7 +210,7 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
         Ok(Action::requeue(Duration::from_millis(100)))
     }
 
-    /// Nothing to do but, for one of the nodes, to keep the summary true.
+    /// Nothing to do but to see after other nodes and, for one of them, to keep the summary true.
     async fn rest(&self, trace: &Trace, pause: Option<Duration>) -> Result<Action, StepError> {
         self.context.records(&self.uid, pause.is_some());
         let nodes = trace.status.iter().flat_map(|s| &s.nodes).map(|n| n.node.as_str());
@@ -214,13 +218,17 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
         if nodes.min() == Some(self.node()) {
             self.summarise(trace).await?;
         }
+        let behind = machine::behind(trace, &self.here());
+        let rank = u32::try_from(machine::rank(trace, &self.here())).unwrap_or(u32::MAX);
+        let look = self.attend(&behind, self.context.settings.grace.saturating_mul(rank.saturating_add(1)));
+        let pause = pause.into_iter().chain(look.await?).min();
         Ok(pause.map_or_else(Action::await_change, Action::requeue))
     }
 
     /// The object is gone, and took the finalizer with it: whatever is recorded for it is for nobody.
     async fn gone(&self) -> Result<Action, StepError> {
         self.context.records(&self.uid, false);
-        self.context.waits_no_more(&self.uid);
+        self.context.waits(&self.uid, &[], Duration::ZERO);
         part(self.context.parts.recorder.stop(&self.uid, None).await)?;
         Ok(Action::await_change())
     }
@@ -316,10 +324,7 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
     }
 
     fn outputs(&self, trace: &Trace) -> Vec<Output> {
-        let outputs = trace.status.iter().flat_map(|s| &s.outputs);
-        let mut outputs: Vec<_> = outputs.filter(|o| o.node == self.node()).cloned().collect();
-        outputs.sort_by_key(|o| o.sequence);
-        outputs
+        outputs_of(trace, self.node())
     }
 
     async fn perform(
@@ -471,8 +476,7 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
     async fn made(&self, entry: NodeStatus, number: u64, made: &Made) -> Result<NodeStatus, StepError> {
         let mut progress = self.progress(&entry, number).await?;
         progress.dropped += made.dropped;
-        let error = made.errors.iter().cloned().collect::<Vec<_>>().join("; ");
-        let operation_error = (!error.is_empty()).then_some(error).or(entry.operation_error);
+        let operation_error = joined(made.errors.iter().map(String::as_str)).or(entry.operation_error);
         Ok(NodeStatus { progress: Some(progress), operation_error, ..entry })
     }
 
@@ -625,8 +629,13 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
         let output_mode = &trace.spec.output_mode;
         let recordings = part(recorder.recordings(&self.session(number)).await)?;
         let groups = groups(&recordings, parameters.merge, output_mode);
-        let mut made =
-            Made { outputs: self.outputs(trace), groups: groups.len(), errors: BTreeSet::new(), dropped: 0 };
+        let mut made = Made {
+            outputs: self.outputs(trace),
+            apart: apart(parameters.merge, output_mode),
+            groups: groups.len(),
+            errors: BTreeSet::new(),
+            dropped: 0,
+        };
         for group in &groups {
             let final_already = *output_mode == OutputMode::Stream
                 && group.recordings.iter().all(|r| r.ended)
@@ -645,23 +654,21 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
                     entry.resource = result.resource;
                     entry.localhost_profile = result.localhost_profile;
                     entry.objection = result.objection;
-                    place(&mut made.outputs, entry);
+                    made.place(entry);
                 }
                 Err(RunError::Empty) => {
                     entry.warning = Some("no system call was recorded: there is no document".into());
-                    place(&mut made.outputs, entry);
+                    made.place(entry);
                 }
                 Err(RunError::Failed(text)) => {
                     let text = format!("gadget {} failed: {text}", trace.spec.gadget);
-                    made.failed(group, entry, text);
+                    made.failed(group, entry, &text);
                 }
-                Err(RunError::Refused(text)) => made.failed(group, entry, text),
+                Err(RunError::Refused(text)) => made.failed(group, entry, &text),
                 Err(RunError::Unavailable(text)) => return Err(StepError::Part(text)),
             }
         }
-        let others = trace.status.iter().flat_map(|s| &s.outputs).filter(|o| o.node != self.node());
-        let others = others.filter_map(|o| o.output.as_ref()).map(String::len).sum();
-        let gone = fit(&mut made.outputs, output_mode, others);
+        let gone = fit(&mut made.outputs, output_mode, bytes_of_others(trace, self.node()));
         made.dropped = gone.documents;
         let ended = |id: &String| recordings.iter().any(|r| r.ended && r.capture.container.id == *id);
         for id in gone.instances.iter().filter(|id| ended(id)) {
@@ -681,7 +688,8 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
         calls: &mut Vec<Call>,
     ) -> Result<Output, RunError> {
         let refused = |text: String| RunError::Refused(text);
-        let target = machine::target(trace, parameters, &self.here()).map_err(|r| refused(r.to_string()))?;
+        let target =
+            machine::destination(trace, parameters, &self.here()).map_err(|r| refused(r.to_string()))?;
         let pod_given = trace.spec.filter.as_ref().is_some_and(|f| !f.podname.is_empty());
         let name = target.as_ref().map(|target| target.name(&group.subject(pod_given)));
         let name = name.transpose().map_err(|e| refused(e.to_string()))?;
@@ -753,38 +761,88 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
 
     // --- other nodes ---
 
-    /// Sees after a while whether a node that somebody waits for exists, and answers for it if not.
-    async fn attend(&self, node: &str) -> Result<Action, StepError> {
+    /// Nobody but another node does anything about this Trace.
+    async fn wait_for(&self, node: &str) -> Result<Action, StepError> {
+        let pause = self.attend(&[node], self.context.settings.grace).await?;
+        Ok(pause.map_or_else(Action::await_change, Action::requeue))
+    }
+
+    /// Sees after a while whether nodes that somebody waits for exist, and answers for those that do not. Gives how long until
+    /// it looks again.
+    async fn attend(&self, nodes: &[&str], grace: Duration) -> Result<Option<Duration>, StepError> {
+        let mut again = None;
+        for (node, rest) in nodes.iter().zip(self.context.waits(&self.uid, nodes, grace)) {
+            let pause = if rest.is_zero() { self.look_for(node).await? } else { Some(rest) };
+            again = again.into_iter().chain(pause).min();
+        }
+        Ok(again)
+    }
+
+    /// Sees whether a node exists, and answers for it if not. If it does: how long until it is looked for again.
+    async fn look_for(&self, node: &str) -> Result<Option<Duration>, StepError> {
         // The API server lets no such thing through; one that was there before its definition says so may have it.
         if node.len() > NODE_MAX || !is_subdomain(node) {
-            tracing::warn!(trace = %self.name, namespace = %self.namespace, node, "no node can be called like that");
-            return Ok(Action::await_change());
-        }
-        let grace = self.context.settings.grace;
-        let waited = self.context.waited(&self.uid, node);
-        if waited < grace {
-            return Ok(Action::requeue(grace.saturating_sub(waited)));
+            tracing::warn!(trace = self.who(), node, "no node can be called like that");
+            return Ok(None);
         }
         let nodes: Api<Node> = Api::all(self.context.client.clone());
         if self.call(nodes.get_opt(node)).await?.is_some() {
-            return Ok(Action::requeue(PATIENCE));
+            self.context.waits_on(&self.uid, node, PATIENCE);
+            return Ok(Some(PATIENCE));
         }
         for _ in 0..STEPS {
-            let Some(trace) = self.get().await? else { return self.gone().await };
+            let Some(trace) = self.get().await? else {
+                self.gone().await?;
+                break;
+            };
             let _ = match plan_for_absent(&trace, node, &self.here()) {
                 Plan::Claim(accepted) => self.claim(&trace, &accepted).await?,
                 Plan::Perform(accepted, Err(refusal)) => {
-                    let before = machine::entry(&trace, node).cloned().unwrap_or_default();
-                    let entry = NodeStatus { node: node.to_owned(), operation: accepted.id, ..before };
-                    self.write(&refused(entry, &refusal), &[]).await?
+                    self.answer_for(&trace, node, Some(accepted.id), &refusal).await?
+                }
+                Plan::Expire { .. } => {
+                    let refusal = Refusal::NodeGone { node: node.to_owned() };
+                    self.answer_for(&trace, node, None, &refusal).await?
                 }
                 Plan::Release => self.give_up_finalizer(&trace, node).await?,
                 _ => break,
             };
         }
-        self.context.waits_no_more(&self.uid);
-        Ok(Action::await_change())
+        Ok(None)
     }
+
+    /// Writes for a node that is gone that it records no more. The documents that it made stay.
+    async fn answer_for(
+        &self,
+        trace: &Trace,
+        node: &str,
+        operation: Option<u64>,
+        refusal: &Refusal,
+    ) -> Result<Next, StepError> {
+        tracing::info!(trace = self.who(), node, %refusal, "answers for a node that is gone");
+        let before = machine::entry(trace, node).cloned().unwrap_or_default();
+        let recorded = before.state == Some(State::Started);
+        let something = before.progress.as_ref().is_some_and(|progress| progress.containers > 0);
+        let state = if recorded { Some(State::Stopped) } else { before.state.clone() };
+        let operation = operation.unwrap_or(before.operation);
+        let entry = NodeStatus { node: node.to_owned(), operation, state, ..before };
+        let entry = if trace.spec.node.is_empty() {
+            // The others did what was asked for. What this one had recorded nothing of is not missed.
+            let operation_warning = (recorded && something).then(|| refusal.to_string());
+            NodeStatus { operation_error: None, operation_warning, ..entry }
+        } else {
+            refused(entry, refusal)
+        };
+        self.write(&entry, &outputs_of(trace, node)).await
+    }
+}
+
+/// The entries of a node's documents, in the order in which it made them.
+fn outputs_of(trace: &Trace, node: &str) -> Vec<Output> {
+    let outputs = trace.status.iter().flat_map(|s| &s.outputs);
+    let mut outputs: Vec<_> = outputs.filter(|o| o.node == node).cloned().collect();
+    outputs.sort_by_key(|o| o.sequence);
+    outputs
 }
 
 /// Notes the calls that a gadget made for an entry, as many as there is room for, and says it if some were denied.
@@ -809,6 +867,16 @@ fn note_calls(entry: &mut Output, calls: Vec<Call>) {
     (entry.calls, entry.more_calls) = (kept, more);
 }
 
+/// How many characters of one error stand in a Trace. It may be a module's, or a server's, and stands there several times.
+const TEXT_MAX: usize = 1024;
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(TEXT_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// The field manager of a node.
 pub(super) fn manager(node: &str) -> String {
     format!("gadgetd-{node}")
@@ -821,7 +889,7 @@ fn refused(entry: NodeStatus, refusal: &Refusal) -> NodeStatus {
 /// Whether what ended is forgotten once its document is written: a stream's documents are final.
 fn releases(trace: &Trace) -> bool {
     let merge = Parameters::read(trace, None).map_or(Merge::Container, |p| p.merge);
-    trace.spec.output_mode == OutputMode::Stream && merge == Merge::Container
+    apart(merge, &trace.spec.output_mode)
 }
 
 fn documented(outputs: &[Output], id: &str) -> bool {
@@ -879,5 +947,12 @@ mod tests {
         let mut entry = Output::default();
         note_calls(&mut entry, vec![call(0, true)]);
         assert_eq!((entry.calls.len(), entry.more_calls, entry.warning), (1, 0, None));
+    }
+
+    #[test]
+    fn one_error_takes_bounded_room() {
+        assert_eq!(shortened("nö"), "nö");
+        let long = shortened(&"ö".repeat(TEXT_MAX + 1));
+        assert_eq!((long.chars().count(), long.ends_with("ö…")), (TEXT_MAX + 1, true));
     }
 }

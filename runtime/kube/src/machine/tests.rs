@@ -440,12 +440,54 @@ fn a_node_that_does_not_exist_is_answered_for() {
     );
     node(&mut trace, "ghost", 1, 0, None);
     assert_eq!(absent(&trace), Plan::Idle);
+    // One that was there, and recorded.
+    node(&mut trace, "ghost", 0, 1, Some(State::Started));
+    let Plan::Perform(_, Err(refusal)) = absent(&trace) else { panic!() };
+    let gone = "Node \"ghost\" is gone, and with it what it recorded and had not made documents of";
+    assert_eq!(refusal.to_string(), gone);
     hold(&mut trace, "ghost");
     trace.metadata.deletion_timestamp = Some(Time(now()));
     assert_eq!(absent(&trace), Plan::Release);
     trace.spec.node = "n2".into();
     trace.metadata.deletion_timestamp = None;
     assert_eq!(absent(&trace), Plan::Idle);
+}
+
+#[test]
+fn nodes_that_others_wait_for() {
+    let behind =
+        |trace: &Trace| at_n1(|here| behind(trace, here).into_iter().map(str::to_owned).collect::<Vec<_>>());
+    let absent = |trace: &Trace| at_n1(|here| plan_for_absent(trace, "n2", here));
+    let rank = |trace: &Trace| at_n1(|here| rank(trace, here));
+    let mut trace = everywhere();
+    let stop = |id| Accepted { id, operation: Operation::Stop, start: Some(1), parameters: BTreeMap::new() };
+    take(&mut trace, &stop(2));
+    node(&mut trace, "n1", 2, 1, Some(State::Stopped));
+    assert!(behind(&trace).is_empty());
+    // A node of which there is nothing in the Trace may not be concerned.
+    assert_eq!(absent(&trace), Plan::Idle);
+    for other in ["n0", "n2"] {
+        node(&mut trace, other, 1, 1, Some(State::Started));
+    }
+    assert_eq!((behind(&trace), rank(&trace)), (vec!["n0".into(), "n2".into()], 0));
+    assert_eq!(absent(&trace), Plan::Perform(stop(2), Err(Refusal::NodeGone { node: "n2".into() })));
+    node(&mut trace, "n0", 2, 1, Some(State::Stopped));
+    node(&mut trace, "n2", 2, 1, Some(State::Stopped));
+    assert_eq!((behind(&trace), rank(&trace), absent(&trace)), (vec![], 1, Plan::Idle));
+    // One whose time is over should have said so.
+    node(&mut trace, "n2", 2, 2, Some(State::Started));
+    let entry = trace.status.as_mut().unwrap().nodes.iter_mut().find(|n| n.node == "n2").unwrap();
+    entry.started = Some(Time(now() - SignedDuration::from_secs(60)));
+    entry.timeout_seconds = Some(61);
+    assert_eq!((behind(&trace), absent(&trace)), (vec![], Plan::Idle));
+    let entry = trace.status.as_mut().unwrap().nodes.iter_mut().find(|n| n.node == "n2").unwrap();
+    entry.timeout_seconds = Some(60);
+    assert_eq!((behind(&trace), absent(&trace)), (vec!["n2".into()], Plan::Expire { session: 2 }));
+    // Of that other nodes than its own may tell as well.
+    trace.spec.node = "n2".into();
+    assert_eq!(plan_at_n1(&trace), Plan::Attend { node: "n2".into() });
+    assert_eq!(absent(&trace), Plan::Expire { session: 2 });
+    assert!(behind(&trace).is_empty(), "it is nobody else's");
 }
 
 /// A Trace of all nodes.
@@ -535,6 +577,7 @@ fn every_refusal_is_explained() {
         Refusal::NotStarted,
         Refusal::Container { container: word(), pod: word(), has: vec![] },
         Refusal::Node { node: word() },
+        Refusal::NodeGone { node: word() },
     ];
     for refusal in refusals {
         let text = refusal.to_string();
@@ -560,7 +603,8 @@ fn every_refusal_is_explained() {
             | Refusal::Parameter { .. }
             | Refusal::NotStarted
             | Refusal::Container { .. }
-            | Refusal::Node { .. } => {}
+            | Refusal::Node { .. }
+            | Refusal::NodeGone { .. } => {}
         }
     }
 }

@@ -3,6 +3,9 @@
 //! Everything here is decided from three sources that tell their parts in any order: the kernel (which cgroups there are,
 //! and which have a slot), the API server (the pods), and the container's runtime. A container that some session may
 //! want keeps its slot until it is known whether it does.
+//!
+//! What was recorded of a container that is gone goes from its slots into the journal, and waits there for its documents. One
+//! that is restarted again and again has a bounded number of such recordings: the oldest are put together.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -21,11 +24,11 @@ use gadgetd_kube::{
     documents::Recording,
     machine::{Found, Selection},
 };
-use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::broadcast;
 
 use super::{
     Kernel, RecorderSettings, Status,
+    held::{Held, clock, instant, together},
     journal::{ContainerFile, Journal, Kept, SessionFile},
     known::{Fit, Known},
 };
@@ -33,6 +36,9 @@ use crate::{
     chain,
     pods::{PodChange, Pods},
 };
+
+/// How many recordings of ended containers of one name are kept apart.
+const ENDED_MAX: usize = 8;
 
 /// Everything that a node knows of its recordings.
 pub(super) struct Book<S: SyscallSource> {
@@ -93,6 +99,8 @@ struct Tracked {
     /// Whether a process was seen in it.
     ran: bool,
     known: Known,
+    /// What was recorded of it and is not in a slot any more.
+    held: Option<Held>,
     /// What the journal has of it.
     kept: Option<ContainerFile>,
 }
@@ -111,6 +119,7 @@ impl Tracked {
             ended: None,
             ran: false,
             known: Known::default(),
+            held: None,
             kept: None,
         }
     }
@@ -126,7 +135,18 @@ impl Tracked {
             sessions: self.sessions.clone(),
             ended: self.ended.is_some(),
             known: self.known.clone(),
+            held: self.held.clone(),
         })
+    }
+
+    /// Whether all that was recorded of it is out of the kernel.
+    fn is_aside(&self) -> bool {
+        self.held.is_some() && self.slots.is_empty()
+    }
+
+    /// How many containers it stands for.
+    fn count(&self) -> u32 {
+        1 + self.held.as_ref().map_or(0, Held::earlier)
     }
 }
 
@@ -160,7 +180,13 @@ impl<S: SyscallSource> Book<S> {
     /// Goes on with what the journal has.
     pub(super) fn begin(&mut self, kept: Kept, now: Instant) {
         self.sessions.extend(kept.sessions.into_iter().map(|s| (s.session.clone(), s)));
+        let absorbed = |c: &ContainerFile| Some(c.held.as_ref()?.absorbed()?.to_owned());
+        let absorbed: BTreeSet<_> = kept.containers.iter().filter_map(absorbed).collect();
         for file in kept.containers {
+            if absorbed.contains(&file.id) {
+                self.forget_file(&file.id);
+                continue;
+            }
             // Of those that ended their file may be a step behind the session's.
             let wants = |s: &&Session| {
                 self.sessions.get(*s).is_some_and(|kept| !kept.released.contains_key(&file.id))
@@ -179,6 +205,7 @@ impl<S: SyscallSource> Book<S> {
                 ended: file.ended.then_some(now),
                 ran: false,
                 known: file.known.clone(),
+                held: file.held.clone(),
                 kept: Some(file),
             };
             let id = tracked.kept.as_ref().map(|k| k.id.clone()).unwrap_or_default();
@@ -262,10 +289,12 @@ impl<S: SyscallSource> Book<S> {
         if self.sessions.contains_key(session) {
             return Ok(());
         }
+        // What ended before, and is held for others, is no part of it.
+        let over = self.containers.iter().filter(|(_, container)| container.is_aside());
         let kept = SessionFile {
             session: session.clone(),
             selection: selection.clone(),
-            released: BTreeMap::new(),
+            released: over.map(|(id, container)| (id.clone(), container.cgroup.clone())).collect(),
             gone: 0,
             calls: BTreeSet::new(),
             last_new: None,
@@ -290,7 +319,7 @@ impl<S: SyscallSource> Book<S> {
         let mut containers = kept.gone;
         let mut ended = Vec::new();
         for (id, container) in self.members(session) {
-            containers += 1;
+            containers += container.count();
             for recorded in self.read(container)? {
                 calls.extend(recorded.syscalls.iter().map(|call| (call.abi, call.number)));
                 since_new = since_new.into_iter().chain(recorded.since_new).min();
@@ -313,6 +342,7 @@ impl<S: SyscallSource> Book<S> {
                 ended: container.ended.is_some(),
                 alone: kept.selection.container.is_some() || known.siblings == Some(1),
                 owner: known.owner.clone(),
+                earlier: container.count() - 1,
             });
         }
         Ok(recordings)
@@ -326,11 +356,14 @@ impl<S: SyscallSource> Book<S> {
         members
     }
 
-    /// What the slots of a container hold.
+    /// What was recorded of a container: what is held of it, and what its slots hold.
     fn read(&self, container: &Tracked) -> Result<Vec<Recorded>, PartError> {
         let kernel = self.kernel.as_ref().map_err(|text| PartError::Unavailable(text.clone()))?;
-        let all = container.slots.iter().map(|slot| kernel.source.read(*slot));
-        all.collect::<Result<_, _>>().map_err(unavailable)
+        let held = container.held.as_ref();
+        let aside = held.map(|held| Ok(held.recorded(kernel.source.losses()?)));
+        let slots = container.slots.iter().filter(|slot| !held.is_some_and(|held| held.has(**slot)));
+        let slots = slots.map(|slot| kernel.source.read(*slot));
+        aside.into_iter().chain(slots).collect::<Result<_, _>>().map_err(unavailable)
     }
 
     pub(super) fn release(&mut self, session: &Session, id: &str) -> Result<(), PartError> {
@@ -340,11 +373,10 @@ impl<S: SyscallSource> Book<S> {
         let Some(mut kept) = self.sessions.get(session).cloned() else { return Ok(()) };
         for recorded in self.read(container)? {
             kept.calls.extend(recorded.syscalls.iter().map(|call| (call.abi, call.number)));
-            let last = recorded.since_new.map(|since| milliseconds(clock().saturating_sub(since)));
-            kept.last_new = kept.last_new.max(last);
+            kept.last_new = kept.last_new.max(recorded.since_new.map(instant));
         }
         kept.released.insert(id.to_owned(), container.cgroup.clone());
-        kept.gone += 1;
+        kept.gone += container.count();
         self.journal.save_session(&kept).map_err(unavailable)?;
         self.sessions.insert(session.clone(), kept);
         if let Some(container) = self.containers.get_mut(id) {
@@ -479,10 +511,11 @@ impl<S: SyscallSource> Book<S> {
         if let Err(error) = self.survey(now) {
             tracing::warn!(error = chain(&error), "cannot look at the cgroups of this node");
         }
-        // What could not be given back before.
-        let nobodys = self.containers.iter().filter(|(_, c)| c.sessions.is_empty() && !c.slots.is_empty());
-        let nobodys: Vec<_> = nobodys.map(|(id, _)| id.clone()).collect();
-        for id in nobodys {
+        // What could not be given back before, or was still there when it ended.
+        let idle = |c: &Tracked| !c.slots.is_empty() && (c.sessions.is_empty() || c.ended.is_some());
+        let idle: Vec<_> =
+            self.containers.iter().filter(|(_, c)| idle(c)).map(|(id, _)| id.clone()).collect();
+        for id in idle {
             self.settle_or_say(&id);
         }
         self.give_up(now);
@@ -541,9 +574,10 @@ impl<S: SyscallSource> Book<S> {
     /// Takes notice of slots that are no longer there: somebody removed what was pinned.
     fn miss(&mut self, there: &BTreeSet<CgroupId>) {
         for (id, container) in &mut self.containers {
-            let before = container.slots.len();
+            let held = |slot: &CgroupId| container.held.as_ref().is_some_and(|held| held.has(*slot));
+            let lost = container.slots.iter().any(|slot| !there.contains(slot) && !held(slot));
             container.slots.retain(|slot| there.contains(slot));
-            if container.slots.len() < before {
+            if lost {
                 tracing::warn!(container = id, "what was recorded of it is gone from the kernel");
             }
         }
@@ -691,7 +725,7 @@ impl<S: SyscallSource> Book<S> {
             }
         }
         // What is gone and left nothing cannot be recorded any more.
-        if container.ended.is_some() && container.slots.is_empty() {
+        if container.ended.is_some() && container.slots.is_empty() && container.held.is_none() {
             joined.clear();
             container.sessions.clear();
             container.candidate = false;
@@ -707,6 +741,8 @@ impl<S: SyscallSource> Book<S> {
             // The journal first: a slot that is nobody's is found, a file whose slot is gone is a puzzle.
             self.keep(id);
             done = self.release_slots(id);
+            let held = self.containers.get_mut(id).and_then(|container| container.held.take());
+            self.count_lost(held.as_ref().map_or(&[], Held::losses));
         }
         if forget && done.is_ok() {
             self.keep(id);
@@ -718,7 +754,75 @@ impl<S: SyscallSource> Book<S> {
             tracing::info!(container = id, trace = session.trace, "records a container");
         }
         self.tell(&joined);
-        done
+        done.and_then(|()| self.set_aside(id))
+    }
+
+    /// Takes what was recorded of a container that is gone out of the kernel: the number of slots bounds how many can run at
+    /// once, and not how many end while something is recorded.
+    fn set_aside(&mut self, id: &str) -> Result<(), S::Error> {
+        let (Ok(kernel), Some(container)) = (&self.kernel, self.containers.get_mut(id)) else {
+            return Ok(());
+        };
+        let recorded = container.ended.is_some() && !container.sessions.is_empty();
+        if !recorded || container.slots.is_empty() {
+            return Ok(());
+        }
+        // What is there may be filled again.
+        if !matches!(kernel.hierarchy.id(&container.cgroup), Ok(None)) {
+            return Ok(());
+        }
+        let before = container.held.take();
+        let fresh = container.slots.iter().filter(|slot| !before.as_ref().is_some_and(|b| b.has(**slot)));
+        let fresh = fresh.map(|slot| Ok((*slot, kernel.source.read(*slot)?))).collect();
+        match fresh {
+            Ok(fresh) => container.held = Some(Held::new(before.as_ref(), fresh)),
+            Err(error) => {
+                container.held = before;
+                return Err(error);
+            }
+        }
+        if !self.keep(id) {
+            // It stays in the kernel until the journal has it.
+            if let Some(container) = self.containers.get_mut(id) {
+                container.held = before;
+            }
+            return Ok(());
+        }
+        self.release_slots(id)?;
+        self.keep(id);
+        self.fold(id);
+        Ok(())
+    }
+
+    /// Puts the oldest recordings of ended containers of one name together, if there are too many: of the same containers that
+    /// documents are about together, and for the same sessions.
+    fn fold(&mut self, id: &str) {
+        let Some(last) = self.containers.get(id).filter(|c| c.is_aside()) else { return };
+        let alike =
+            |c: &Tracked| c.is_aside() && c.sessions == last.sessions && c.known.is_namesake(&last.known);
+        let mut alike: Vec<_> = self
+            .containers
+            .iter()
+            .filter(|(_, c)| alike(c))
+            .map(|(id, c)| (c.sequence, id.clone()))
+            .collect();
+        alike.sort_unstable();
+        for pair in alike.windows(2).take(alike.len().saturating_sub(ENDED_MAX)) {
+            let [(_, oldest), (_, next)] = pair else { return };
+            let earlier = self.containers.get(oldest).and_then(|c| c.held.clone());
+            let Some((container, earlier)) = self.containers.get_mut(next).zip(earlier) else { return };
+            let before = container.held.take();
+            container.held = before.as_ref().map(|own| own.with(oldest, &earlier));
+            // A crash from here on leaves the file of one that is in the other's: the next start removes it.
+            if !self.keep(next) {
+                if let Some(container) = self.containers.get_mut(next) {
+                    container.held = before;
+                }
+                return;
+            }
+            self.containers.remove(oldest);
+            self.forget_file(oldest);
+        }
     }
 
     fn settle_or_say(&mut self, id: &str) {
@@ -777,7 +881,8 @@ impl<S: SyscallSource> Book<S> {
             return Ok(());
         };
         while let Some(slot) = container.slots.first().copied() {
-            if let Ok(recorded) = kernel.source.read(slot) {
+            let held = container.held.as_ref().is_some_and(|held| held.has(slot));
+            if !held && let Ok(recorded) = kernel.source.read(slot) {
                 self.lost = total([std::mem::take(&mut self.lost), recorded.completeness.losses]);
             }
             kernel.source.release(slot)?;
@@ -787,12 +892,12 @@ impl<S: SyscallSource> Book<S> {
         Ok(())
     }
 
-    /// Brings the journal up to date about a container.
-    fn keep(&mut self, id: &str) {
-        let Some(container) = self.containers.get_mut(id) else { return };
+    /// Brings the journal up to date about a container. Whether it is.
+    fn keep(&mut self, id: &str) -> bool {
+        let Some(container) = self.containers.get_mut(id) else { return true };
         let file = container.file(id);
         if file == container.kept {
-            return;
+            return true;
         }
         let kept = match &file {
             Some(file) => self.journal.save_container(file),
@@ -803,8 +908,25 @@ impl<S: SyscallSource> Book<S> {
             // It is tried again with the next change; until then a crash would lose it.
             Err(error) => {
                 tracing::error!(container = id, error = chain(&error), "cannot keep what is recorded");
+                return false;
             }
         }
+        true
+    }
+
+    fn forget_file(&self, id: &str) {
+        if let Err(error) = self.journal.remove_container(id) {
+            tracing::warn!(
+                container = id,
+                error = chain(&error),
+                "cannot remove what is kept of it elsewhere"
+            );
+        }
+    }
+
+    /// Counts what was lost of something that is forgotten.
+    fn count_lost(&mut self, losses: &[Loss]) {
+        self.lost = total([std::mem::take(&mut self.lost), losses.to_vec()]);
     }
 
     fn tell(&self, sessions: &BTreeSet<Session>) {
@@ -866,39 +988,20 @@ impl<S: SyscallSource> Book<S> {
     }
 }
 
-/// What the slots of one container hold, as one recording.
-fn capture(container: Container, slots: Vec<Recorded>) -> Capture {
-    let one = |Recorded { syscalls, completeness, .. }| Capture {
-        container: Container::default(),
-        machine: Machine::current(),
-        syscalls,
-        completeness,
-    };
-    let slots: Vec<_> = slots.into_iter().map(one).collect();
-    let nothing =
-        || one(Recorded { syscalls: Vec::new(), completeness: Completeness::default(), since_new: None });
-    let union = Capture::union(container.clone(), &slots.iter().collect::<Vec<_>>());
-    union.unwrap_or_else(|| Capture { container, ..nothing() })
+/// What was recorded of one container, as one recording.
+fn capture(container: Container, recorded: Vec<Recorded>) -> Capture {
+    let Recorded { syscalls, completeness, .. } = together(recorded);
+    Capture { container, machine: Machine::current(), syscalls, completeness }
 }
 
 /// Losses, each kind once.
 fn total(all: impl IntoIterator<Item = Vec<Loss>>) -> Vec<Loss> {
-    let one = |losses| {
-        let completeness = Completeness { losses, from_start: true };
-        capture(Container::default(), vec![Recorded { syscalls: Vec::new(), completeness, since_new: None }])
+    let one = |losses| Recorded {
+        syscalls: Vec::new(),
+        completeness: Completeness { losses, from_start: true },
+        since_new: None,
     };
-    let all: Vec<_> = all.into_iter().map(one).collect();
-    let union = Capture::union(Container::default(), &all.iter().collect::<Vec<_>>());
-    union.map(|union| union.completeness.losses).unwrap_or_default()
-}
-
-/// The time since boot.
-fn clock() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default()
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+    together(all.into_iter().map(one)).completeness.losses
 }
 
 fn unavailable(error: impl Error) -> PartError {

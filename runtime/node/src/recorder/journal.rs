@@ -17,7 +17,7 @@ use gadgetd_kube::{controller::Session, machine::Selection};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
-use super::known::Known;
+use super::{held::Held, known::Known};
 use crate::replace;
 
 /// The format of the files.
@@ -40,7 +40,7 @@ pub enum JournalError {
 pub(super) struct SessionFile {
     pub(super) session: Session,
     pub(super) selection: Selection,
-    /// Containers that were released, as long as they could be met again, and their cgroups.
+    /// Containers that were released, or had ended before it began, as long as they could be met again, and their cgroups.
     pub(super) released: BTreeMap<String, String>,
     /// How many were released in all.
     pub(super) gone: u32,
@@ -66,6 +66,8 @@ pub(super) struct ContainerFile {
     pub(super) sessions: BTreeSet<Session>,
     pub(super) ended: bool,
     pub(super) known: Known,
+    /// What was recorded of it, once that is not in the kernel any more.
+    pub(super) held: Option<Held>,
 }
 
 impl ContainerFile {

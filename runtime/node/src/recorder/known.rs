@@ -111,6 +111,15 @@ impl Known {
         })
     }
 
+    /// Whether another container has the same name, in a pod of the same name.
+    pub(super) fn is_namesake(&self, other: &Self) -> bool {
+        let who = |known: &Self| {
+            let pod = known.pod.as_ref().map(|pod| (pod.namespace.clone(), pod.name.clone()));
+            pod.zip(known.name.clone())
+        };
+        who(self).is_some_and(|own| Some(own) == who(other))
+    }
+
     /// The container, as a recording names it.
     pub(super) fn container(&self, id: &str, cgroup: &str) -> Container {
         Container {

@@ -119,11 +119,41 @@ async fn a_trace_of_all_nodes() -> Result<()> {
     let status = trace.operate("start", &[]).await?;
     assert_eq!((status.state, status.nodes[0].node.as_str()), (Some(State::Started), "n2"));
 
+    // Two more, which it takes part in: in one it has made a document, and the other ends by itself.
+    let widowed = cluster.trace(SYSTEM, "widowed");
+    widowed.create(by_label("")).await?;
+    widowed.annotate("start", &[]).await?;
+    widowed.wait("start on all nodes", started(4)).await?;
+    two.call("cart-2-app-0", &[0]);
+    widowed.operate("generate", &[]).await?;
+    let timed = cluster.trace(SYSTEM, "timed");
+    timed
+        .create(TraceSpec { parameters: [("timeout".to_owned(), "3s".to_owned())].into(), ..by_label("") })
+        .await?;
+    timed.annotate("start", &[]).await?;
+    timed.wait("start on all nodes", started(4)).await?;
+
     // A node that went keeps no Trace from being deleted.
     running_two.kill().await;
     Api::<Node>::all(cluster.admin.clone()).delete("n2", &DeleteParams::default()).await?;
     assert_eq!(trace.get().await?.finalizers(), [finalizer("n2")]);
     trace.delete().await?;
+
+    // Nor from being stopped. What it had given is there, and what it took with it is told of.
+    let status = widowed.operate("stop", &[]).await?;
+    let of = |node: &str| status.outputs.iter().find(|o| o.node == node).and_then(|o| o.output.as_ref());
+    assert_eq!((status.state, status.operation_error), (Some(State::Stopped), None));
+    assert_eq!(names_in(of("n1"))?, ["read"]);
+    assert_eq!(names_in(of("n2"))?, ["close", "read", "write"]);
+    let warning = status.operation_warning.unwrap_or_default();
+    let gone = "Node \"n2\" is gone, and with it what it recorded and had not made documents of";
+    assert!(warning.contains(gone), "{warning}");
+    let is_over = |_: &gadgetd_kube::Trace, s: &gadgetd_kube::TraceStatus| s.state == Some(State::Completed);
+    let status = timed.wait("end at the timeout", is_over).await?;
+    assert_eq!(status.nodes.iter().filter(|n| n.state == Some(State::Stopped)).count(), 1, "{status:?}");
+    for trace in [widowed, timed] {
+        trace.delete().await?;
+    }
 
     for running in [running_one, running_three, running_four] {
         running.stop().await?;

@@ -2,14 +2,15 @@
 
 use anyhow::Result;
 use gadgetd_core::Loss;
-use gadgetd_kube::{OutputMode, State, Trace, TraceSpec, TraceStatus, controller::PartError};
+use gadgetd_kube::{OutputMode, State, Trace, TraceFilter, TraceSpec, TraceStatus, controller::PartError};
 use gadgetd_kube_tests::{
     Cluster, Files, Running, SYSTEM, Tracing, World, all, names, names_in, settings, spec, until,
 };
 use kube::{
     ResourceExt as _,
-    api::{ListParams, PatchParams},
+    api::{ListParams, Patch, PatchParams},
 };
+use serde_json::json;
 
 /// A node with a controller at work, and a pod `shop/cart-0` with containers `app` and `log`.
 struct Scene {
@@ -102,6 +103,61 @@ async fn start_generate_stop() -> Result<()> {
     assert_eq!((&status.state, &status.output), (&Some(State::Started), &None));
     trace.delete().await?;
     until("end of the recording", || scene.world.recorded().is_empty()).await?;
+    scene.running.stop().await
+}
+
+/// More containers end than one object has room for: what the controller writes is always taken.
+#[tokio::test]
+async fn a_trace_takes_bounded_room() -> Result<()> {
+    const PODS: usize = 1_500;
+    let scene = scene!();
+    for mode in [OutputMode::Status, OutputMode::File] {
+        let tier = format!("{mode}-with-a-long-name-as-people-give-them").to_lowercase();
+        let labels = [("tier".to_owned(), tier.clone())].into();
+        let filter = TraceFilter { namespace: scene.shop.clone(), labels, ..TraceFilter::default() };
+        let spec = TraceSpec { filter: Some(filter), output_mode: mode.clone(), ..scene.spec() };
+        let trace = scene.trace(spec).await?;
+        trace.operate("start", &[]).await?;
+        let uid = trace.get().await?.uid().unwrap_or_default();
+        for number in 0..PODS {
+            let pod = format!("{tier}-{number}");
+            scene.world.pod(&scene.shop, &pod, &[("tier", &tier)], &["app"]);
+            let app = scene.world.run(&scene.shop, &pod, "app");
+            scene.world.call(&app, &(0..60).collect::<Vec<_>>());
+            scene.world.end(&app);
+        }
+        let status = trace.operate("stop", &[]).await?;
+        assert_eq!((&status.state, &status.operation_error), (&Some(State::Stopped), &None));
+        let size = serde_json::to_vec(&trace.get().await?)?.len();
+        // The newest are there, and it says how many are not.
+        let last = format!("{tier}-{}", PODS - 1);
+        assert!(status.outputs.iter().any(|o| o.pod == last), "{mode}: {} entries", status.outputs.len());
+        let dropped = status.nodes[0].progress.as_ref().map_or(0, |p| p.dropped);
+        assert!(dropped > 0 && status.outputs.len() > 200, "{mode}: {} entries", status.outputs.len());
+        assert!((1 << 19..3 << 19).contains(&size), "{mode}: {size} bytes");
+        until("end of the recording", || scene.world.held(&uid) == 0).await?;
+        trace.delete().await?;
+    }
+    scene.running.stop().await
+}
+
+/// What a gadget may be used for holds until its last document, whatever the spec says by then.
+#[tokio::test]
+async fn a_spec_that_changes_gets_nothing_that_a_start_would_not() -> Result<()> {
+    let scene = scene!();
+    let app = scene.world.run(&scene.shop, "cart-0", "app");
+    scene.world.call(&app, &[0]);
+    let trace = scene.trace(TraceSpec { gadget: "diff".into(), ..scene.app() }).await?;
+    trace.operate("start", &[]).await?;
+    let patch = Patch::Merge(json!({ "spec": { "outputMode": "File" } }));
+    trace.api.patch(&trace.name, &PatchParams::default(), &patch).await?;
+    let status = trace.operate("stop", &[]).await?;
+    assert_eq!(status.state, Some(State::Stopped));
+    let error = status.operation_error.unwrap_or_default();
+    let want = "Unsupported output mode \"File\" for gadget \"diff\": it supports Status";
+    assert_eq!(error, format!("{}/cart-0/app: {want}", scene.shop));
+    assert!(scene.files.all().is_empty());
+    trace.delete().await?;
     scene.running.stop().await
 }
 
@@ -529,7 +585,7 @@ async fn what_is_deleted_without_its_finalizer_is_given_up_too() -> Result<()> {
     trace.operate("start", &[]).await?;
     // Somebody is in a hurry while the node is away.
     scene.running.stop().await?;
-    let patch = kube::api::Patch::Merge(serde_json::json!({ "metadata": { "finalizers": null } }));
+    let patch = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
     trace.api.patch(&trace.name, &PatchParams::default(), &patch).await?;
     trace.delete().await?;
     assert_eq!(scene.world.recorded().len(), 1);

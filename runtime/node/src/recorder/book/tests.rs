@@ -33,6 +33,8 @@ struct World {
     enrolled: BTreeMap<u64, Enrolled>,
     calls: BTreeMap<u64, BTreeSet<u32>>,
     losses: BTreeMap<u64, Loss>,
+    /// Of the whole machine.
+    common: Option<Loss>,
     enrol_new: bool,
     events: Vec<CgroupEvent>,
     /// How many slots there are.
@@ -95,10 +97,14 @@ impl SyscallSource for Scripted {
             since_new: (!syscalls.is_empty()).then_some(Duration::from_secs(1)),
             syscalls,
             completeness: Completeness {
-                losses: world.losses.get(&cgroup.0).copied().into_iter().collect(),
+                losses: world.losses.get(&cgroup.0).copied().into_iter().chain(world.common).collect(),
                 from_start: enrolled.from_start,
             },
         })
+    }
+
+    fn losses(&self) -> Result<Vec<Loss>, ScriptError> {
+        Ok(self.0.borrow().common.into_iter().collect())
     }
 
     fn release(&mut self, cgroup: CgroupId) -> Result<(), ScriptError> {
@@ -443,7 +449,7 @@ fn a_container_is_known_whoever_tells_first() {
                 every_crash(&order, &selection, |node, how| {
                     let ended = order.contains(&Ended);
                     assert_eq!(node.recorded(1), [row("app", ended, true, &[1, 2])], "{how}");
-                    assert_eq!(node.slots().len(), 1, "{how}");
+                    assert_eq!(node.slots().len(), usize::from(!ended), "{how}");
                 });
             }
         }
@@ -618,7 +624,7 @@ fn what_was_released_is_forgotten_and_still_counts() {
         assert_eq!((seen.containers, seen.syscalls, seen.ended), (1, 2, vec![]));
         assert!(seen.since_new.is_some());
         assert_eq!((node.recorded(1).len(), node.recorded(2).len()), (0, 1));
-        assert_eq!(node.slots(), [app], "another session has it still");
+        assert_eq!(node.slots(), [0; 0]);
     }
     // Nothing that becomes known later brings it back.
     node.pod(applied(cart(&["app"], &[("app", "app")])));
@@ -632,6 +638,150 @@ fn what_was_released_is_forgotten_and_still_counts() {
     // Strangers are of no interest.
     node.book.release(&number(1), "nobody").unwrap();
     node.book.release(&number(9), &id("app")).unwrap();
+}
+
+#[test]
+fn what_has_ended_needs_no_slot_and_loses_nothing() {
+    let mut node = Node::new();
+    node.start(1, &by_name());
+    for word in ["one", "two"] {
+        node.bundle(word, word);
+        let cgroup = node.begin(word);
+        node.call(cgroup, &[1, 2]);
+        node.world.borrow_mut().losses.insert(cgroup, Loss::Phases(3));
+        node.events();
+    }
+    let losses = |node: &Node| {
+        let recordings = node.book.recordings(&number(1)).unwrap();
+        recordings.into_iter().map(|r| r.capture.completeness.losses).collect::<Vec<_>>()
+    };
+    node.end("one");
+    node.events();
+    let want = [row("one", true, true, &[1, 2]), row("two", false, true, &[1, 2])];
+    assert_eq!((node.slots().len(), node.recorded(1)), (1, want.to_vec()));
+    assert_eq!(losses(&node), [[Loss::Phases(3)], [Loss::Phases(3)]]);
+    assert_eq!(node.book.losses(), [Loss::Phases(6)]);
+    // Whoever would have come after it and got no slot is missing from documents about it.
+    node.world.borrow_mut().common = Some(Loss::SlotsExhausted(2));
+    let with_common = [Loss::Phases(3), Loss::SlotsExhausted(2)];
+    assert_eq!(losses(&node), [with_common; 2]);
+    // It is forgotten, and what was lost of it stays counted.
+    node.book.stop("trace", None).unwrap();
+    assert_eq!((node.slots(), node.journal()), (vec![], vec![]));
+    assert_eq!(node.book.losses(), [Loss::Phases(6), Loss::SlotsExhausted(2)]);
+}
+
+#[test]
+fn what_the_journal_cannot_take_stays_in_the_kernel() {
+    let mut node = Node::new();
+    node.start(1, &by_name());
+    node.bundle("app", "app");
+    let app = node.begin("app");
+    node.call(app, &[1]);
+    node.events();
+    // In place of its file is a folder: nothing can be renamed over that.
+    let file = node.path("journal").join(format!("container-{}.json", id("app")));
+    let text = fs::read(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    node.end("app");
+    node.events();
+    node.look();
+    assert_eq!((node.slots(), node.recorded(1)), (vec![app], vec![row("app", true, true, &[1])]));
+    fs::remove_dir(&file).unwrap();
+    node.look();
+    assert_eq!((node.slots(), node.recorded(1)), (vec![], vec![row("app", true, true, &[1])]));
+    // Killed between the journal and the kernel: what it did is not counted twice.
+    assert_ne!(fs::read(&file).unwrap(), text);
+    let mut page: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    page["slots"] = json!([app]);
+    fs::write(&file, page.to_string()).unwrap();
+    let (cgroup, path) = (CgroupId(app), Some(cgroup("app")));
+    node.world.borrow_mut().enrolled.insert(app, Enrolled { cgroup, path, from_start: true });
+    node.world.borrow_mut().losses.insert(app, Loss::Phases(1));
+    node.restart();
+    assert_eq!((node.slots(), node.recorded(1)), (vec![], vec![row("app", true, true, &[1])]));
+    assert_eq!(node.book.losses(), []);
+}
+
+#[test]
+fn a_container_that_ends_again_and_again_takes_bounded_room() {
+    let mut node = Node::new();
+    node.start(1, &by_name());
+    let restart = |node: &mut Node, number: u32| {
+        let word = format!("app{number}");
+        node.bundle(&word, "app");
+        let cgroup = node.begin(&word);
+        node.call(cgroup, &[number]);
+        node.world.borrow_mut().losses.insert(cgroup, Loss::Phases(1));
+        node.events();
+        node.end(&word);
+        node.events();
+        node.unbundle(&word);
+    };
+    let all = u32::try_from(ENDED_MAX).unwrap() + 30;
+    for number in 0..all - 10 {
+        restart(&mut node, number);
+    }
+    // A Trace that began later has its own.
+    node.start(2, &by_name());
+    for number in all - 10..all {
+        restart(&mut node, number);
+    }
+    for _ in 0..2 {
+        let recordings = node.book.recordings(&number(1)).unwrap();
+        assert_eq!(recordings.len(), 2 * ENDED_MAX);
+        assert_eq!(recordings.iter().map(|r| 1 + r.earlier).sum::<u32>(), all);
+        assert_eq!(recordings.last().unwrap().capture.container.id, id(&format!("app{}", all - 1)));
+        let union: Vec<_> = recordings.iter().map(|r| &r.capture).collect();
+        let union = Capture::union(Container::default(), &union).unwrap();
+        assert!(union.syscalls.iter().map(|call| call.number).eq(0..all));
+        assert_eq!(union.completeness.losses, [Loss::Phases(u64::from(all))]);
+        let of_second: Vec<_> = node.recorded(2).into_iter().flat_map(|row| row.3).collect();
+        assert_eq!(of_second, (all - 10..all).collect::<Vec<_>>());
+        let seen = node.book.seen(&number(1)).unwrap();
+        assert_eq!((seen.containers, seen.syscalls, seen.ended.len()), (all, all, 2 * ENDED_MAX));
+        assert_eq!((node.slots(), node.journal().len()), (vec![], 2 + 2 * ENDED_MAX));
+        node.restart();
+    }
+    // Another container of the pod is another's.
+    node.bundle("log", "log");
+    node.begin("log");
+    node.events();
+    node.end("log");
+    node.events();
+    assert_eq!(node.book.recordings(&number(1)).unwrap().len(), 2 * ENDED_MAX + 1);
+    // What stands for several counts as them when it is released.
+    let first = node.book.seen(&number(1)).unwrap().ended.remove(0);
+    node.book.release(&number(1), &first).unwrap();
+    let seen = node.book.seen(&number(1)).unwrap();
+    assert_eq!((seen.containers, seen.syscalls), (all + 1, all));
+}
+
+#[test]
+fn a_crash_while_two_recordings_become_one_counts_neither_twice() {
+    let mut node = Node::new();
+    node.start(1, &by_name());
+    for number in 0..=u32::try_from(ENDED_MAX).unwrap() {
+        let word = format!("app{number}");
+        node.bundle(&word, "app");
+        let cgroup = node.begin(&word);
+        node.call(cgroup, &[number]);
+        node.events();
+        let oldest = node.path("journal").join(format!("container-{}.json", id("app0")));
+        let text = fs::read(&oldest).unwrap();
+        node.end(&word);
+        node.events();
+        if !oldest.exists() {
+            fs::write(oldest, text).unwrap();
+        }
+    }
+    let files = node.journal().len();
+    node.restart();
+    assert_eq!(node.journal().len(), files - 1);
+    let seen = node.book.seen(&number(1)).unwrap();
+    let all = u32::try_from(ENDED_MAX).unwrap() + 1;
+    assert_eq!((seen.containers, seen.syscalls, seen.ended.len()), (all, all, ENDED_MAX));
 }
 
 #[test]
@@ -879,8 +1029,8 @@ fn what_the_kernel_has_lost_is_no_recording() {
     node.events();
     *node.world.borrow_mut() = World { room: 100, ..World::default() };
     node.restart();
-    // What runs is recorded from here on, and that stands in the recording.
-    assert_eq!(node.recorded(1), [row("runs", false, false, &[])]);
+    // What runs is recorded from here on, and that stands in the recording. What had ended was not in the kernel any more.
+    assert_eq!(node.recorded(1), [row("runs", false, false, &[]), row("ended", true, true, &[])]);
     assert!(node.world.borrow().enrol_new);
 }
 
