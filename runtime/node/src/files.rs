@@ -19,6 +19,13 @@ use tokio::task::spawn_blocking;
 /// The folder, below the kubelet's, that has our files and no others.
 const FOLDER: &str = "gadgetd";
 
+/// How many files there may be for one namespace. Nothing removes them, because pods may use them; and who may write Traces in one
+/// namespace must not fill the disk of all.
+const FILES_MAX: usize = 1024;
+
+/// How many bytes they may have together.
+const BYTES_MAX: u64 = 64 << 20;
+
 /// Profiles as files of this node: `gadgetd/<namespace>/<name>`, below the kubelet's folder.
 ///
 /// Every access goes through a handle on that folder, so no name and no link leads out of it.
@@ -74,6 +81,7 @@ fn is_lasting(error: &io::Error) -> bool {
             | io::ErrorKind::NotADirectory
             | io::ErrorKind::IsADirectory
             | io::ErrorKind::InvalidFilename
+            | io::ErrorKind::QuotaExceeded
             | io::ErrorKind::InvalidInput
     )
 }
@@ -82,7 +90,32 @@ fn write(root: &Path, folder: &str, name: &str, body: &str) -> io::Result<()> {
     fs::create_dir_all(root)?;
     let root = Dir::open_ambient_dir(root, ambient_authority())?;
     root.create_dir_all(folder)?;
-    replace(&root.open_dir(folder)?, name.as_ref(), None, body.as_bytes())
+    let folder = root.open_dir(folder)?;
+    make_room(&folder, name, body.len() as u64)?;
+    replace(&folder, name.as_ref(), None, body.as_bytes())
+}
+
+/// Whether a file fits beside the others of its folder.
+fn make_room(folder: &Dir, name: &str, size: u64) -> io::Result<()> {
+    let (mut files, mut bytes) = (1, size);
+    for entry in folder.entries()? {
+        let entry = entry?;
+        if entry.file_name() != name {
+            files += 1;
+            // One that went meanwhile takes no room.
+            bytes += entry.metadata().map_or(0, |metadata| metadata.len());
+        }
+    }
+    if files <= FILES_MAX && bytes <= BYTES_MAX {
+        return Ok(());
+    }
+    let text = format!(
+        "its folder would have {files} files of together {} MiB; there may be {FILES_MAX} and {} MiB: remove those that \
+         no pod uses",
+        bytes.div_ceil(1 << 20),
+        BYTES_MAX >> 20,
+    );
+    Err(io::Error::new(io::ErrorKind::QuotaExceeded, text))
 }
 
 /// Replaces a file as a whole: nobody ever sees half of it, and what was there stays if this fails. `mode` is that of the
@@ -165,6 +198,33 @@ mod tests {
         files.write("shop", "link", "x").await.unwrap();
         assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "untouched");
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_namespace_has_bounded_room() {
+        let base = tempfile::tempdir().unwrap();
+        let files = SeccompFiles::below(base.path());
+        files.write("shop", "0.json", "x").await.unwrap();
+        let folder = base.path().join("gadgetd/shop");
+        for number in 1..FILES_MAX {
+            fs::write(folder.join(format!("{number}.json")), "x").unwrap();
+        }
+        let full =
+            |text: &str| format!("cannot write {}/new.json: its folder would have {text}", folder.display());
+        let refused = files.write("shop", "new.json", "x").await;
+        let text =
+            full("1025 files of together 1 MiB; there may be 1024 and 64 MiB: remove those that no pod uses");
+        assert_eq!(refused, Err(PartError::Refused(text)));
+        // What is there can be renewed, and others have their own.
+        files.write("shop", "7.json", "y").await.unwrap();
+        files.write("bank", "new.json", "x").await.unwrap();
+        fs::remove_file(folder.join("1.json")).unwrap();
+        let large = fs::File::create(folder.join("2.json")).unwrap();
+        large.set_len(BYTES_MAX).unwrap();
+        let refused = files.write("shop", "new.json", "x").await.unwrap_err().to_string();
+        assert!(refused.starts_with(&full("1024 files of together 65 MiB")), "{refused}");
+        files.write("shop", "2.json", "x").await.unwrap();
+        files.write("shop", "new.json", "x").await.unwrap();
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! gadgetd, deployed as it is shipped, records what people run on nodes; and what it writes can be enforced.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Output as Finished;
 use std::time::Duration;
@@ -380,4 +381,56 @@ async fn a_recording_goes_on_while_gadgetd_is_gone() -> Result<()> {
     let app = output(&status, "app")?;
     ensure!(allows(app.output.as_ref(), "mkdir")? && !allows(app.output.as_ref(), "symlink")?, "{app:?}");
     scene.runtime.idle().await
+}
+
+/// What is shipped for other distributions is what is tested here, with other folders of the host.
+#[tokio::test(flavor = "multi_thread")]
+async fn other_distributions_have_other_folders() -> Result<()> {
+    let Some(scene) = Scene::new("distributions").await? else { return Ok(()) };
+    let pod = |folder: &str| -> Result<Value> {
+        let folder = format!("{}/../../deploy/{folder}", env!("CARGO_MANIFEST_DIR"));
+        // The API server takes it, and whoever reads it sees what it would be.
+        let rendered = scene.node().kubectl_output(&["kustomize", &folder])?;
+        scene.node().kubectl_output(&["apply", "--dry-run=server", "--kustomize", &folder])?;
+        let mut objects = serde_saphyr::from_multiple::<Value>(&rendered)?.into_iter();
+        let daemon_set = objects.find(|object| object["kind"] == "DaemonSet").context("a DaemonSet")?;
+        Ok(daemon_set["spec"]["template"]["spec"].clone())
+    };
+    let volumes = |pod: &Value| -> BTreeMap<String, String> {
+        let path = |volume: &Value| {
+            Some((volume["name"].as_str()?.into(), volume["hostPath"]["path"].as_str()?.into()))
+        };
+        pod["volumes"].as_array().into_iter().flatten().filter_map(path).collect()
+    };
+    let base = volumes(&pod("base")?);
+    let task = |state: &str| ("containerd".to_owned(), format!("{state}/io.containerd.runtime.v2.task"));
+    let profiles = |kubelet: &str| ("seccomp".to_owned(), format!("{kubelet}/seccomp/gadgetd"));
+    let microk8s = "/var/snap/microk8s/common";
+    let rows = [
+        ("k3s", vec![task("/run/k3s/containerd")]),
+        ("k0s", vec![task("/run/k0s/containerd"), profiles("/var/lib/k0s/kubelet")]),
+        (
+            "microk8s",
+            vec![
+                task(&format!("{microk8s}/run/containerd")),
+                profiles(&format!("{microk8s}/var/lib/kubelet")),
+            ],
+        ),
+        ("docker", vec![("docker".to_owned(), "/var/lib/docker/containers".to_owned())]),
+    ];
+    for (distribution, others) in rows {
+        let pod = pod(&format!("distributions/{distribution}"))?;
+        let mut want = base.clone();
+        want.extend(others);
+        ensure!(volumes(&pod) == want, "{distribution}: {pod:#}");
+        let mounts = pod["containers"][0]["volumeMounts"].as_array().context("mounts")?;
+        let mounted: BTreeSet<_> = mounts.iter().filter_map(|mount| mount["name"].as_str()).collect();
+        ensure!(want.keys().map(String::as_str).eq(mounted), "{distribution}: {mounts:?}");
+        // The profile that AppArmor has for containers lets nobody write there, which nothing else here would show.
+        let writable = mounts.iter().filter(|mount| mount["readOnly"] != true);
+        for path in writable.filter_map(|mount| mount["mountPath"].as_str()) {
+            ensure!(!path.starts_with("/sys") && !path.starts_with("/proc"), "{distribution}: {path}");
+        }
+    }
+    Ok(())
 }

@@ -11,7 +11,7 @@ const BASE: &str = "deploy/base";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What becomes of a manifest's lines, wherever they are; each has to be somewhere.
-const LINES: [(&str, &str); 5] = [
+const LINES: [(&str, &str); 7] = [
     ("namespace: gadget", "namespace: {{ .Release.Namespace }}"),
     ("app.kubernetes.io/managed-by: kubectl-gadget", "app.kubernetes.io/managed-by: {{ .Release.Service }}"),
     (
@@ -31,6 +31,11 @@ const LINES: [(&str, &str); 5] = [
          {indent}{{- toYaml . | nindent {depth} }}\n\
          {indent}{{- end }}",
     ),
+    (
+        "path: /run/containerd/io.containerd.runtime.v2.task",
+        "path: {{ .Values.containerdState }}/io.containerd.runtime.v2.task",
+    ),
+    ("path: /var/lib/kubelet/seccomp/gadgetd", "path: {{ .Values.kubeletRoot }}/seccomp/gadgetd"),
 ];
 
 /// Keys whose blocks become values of the same name.
@@ -41,7 +46,8 @@ pub(super) fn files() -> Result<Vec<Generated>> {
     let mut files = Vec::new();
     let mut values = format!(
         "# {header}\n\nimage:\n  repository: ghcr.io/gadgetd/gadgetd\n  # Empty: the chart's own version.\n  tag: \"\"\n  \
-         pullPolicy: IfNotPresent\nimagePullSecrets: []\n\npriorityClassName: system-node-critical\n"
+         pullPolicy: IfNotPresent\nimagePullSecrets: []\n\npriorityClassName: system-node-critical\n\n\
+         # k3s and RKE2: /run/k3s/containerd.\ncontainerdState: /run/containerd\nkubeletRoot: /var/lib/kubelet\n"
     );
     let mut unused: Vec<&str> = LINES.iter().map(|(line, _)| *line).chain(BLOCKS).collect();
     for name in ["serviceaccount.yaml", "rbac.yaml", "daemonset.yaml"] {

@@ -1,6 +1,6 @@
 //! Health and metrics over HTTP.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 use gadgetd_node::{NodeRecorder, Status};
 use gadgetd_tracer::Tracer;
@@ -13,12 +13,22 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
+use tokio::{
+    net::TcpListener,
+    task::{AbortHandle, Id, JoinSet},
+    time::timeout,
+};
 
 use super::metrics::{self, Metrics};
 
 /// How many connections there may be.
 const CONNECTIONS: usize = 64;
+
+/// How many of them from one address.
+const OF_ONE: usize = 16;
+
+/// How long one may last: time to ask, to find the answer and to take it.
+const CONNECTION: Duration = Duration::from_secs(20);
 
 /// How long a client may take to ask.
 const REQUEST: Duration = Duration::from_secs(5);
@@ -117,11 +127,17 @@ fn answer(status: StatusCode, media_type: &'static str, body: String) -> Respons
 
 /// Answers whoever connects, for ever.
 pub(super) async fn serve(listener: TcpListener, service: Arc<Service>) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    let (mut connections, mut tasks) = (Connections::default(), JoinSet::new());
     loop {
-        let Ok(permit) = connections.clone().acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(ended) = tasks.join_next_with_id(), if !tasks.is_empty() => {
+                connections.ended(ended.map_or_else(|error| error.id(), |(id, ())| id));
+                continue;
+            }
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             // Too many files, mostly: some will be closed.
             Err(error) => {
                 tracing::warn!(%error, "cannot take a connection");
@@ -130,17 +146,49 @@ pub(super) async fn serve(listener: TcpListener, service: Arc<Service>) {
             }
         };
         let service = service.clone();
-        tokio::spawn(async move {
+        let task = tasks.spawn(async move {
             let answer = service_fn(async |request: Request<Incoming>| {
                 Ok::<_, Infallible>(service.answer(&request).await)
             });
             let mut connection = http1::Builder::new();
-            connection.timer(TokioTimer::new()).header_read_timeout(REQUEST);
-            if let Err(error) = connection.serve_connection(TokioIo::new(stream), answer).await {
-                tracing::debug!(%error, "a connection");
+            connection.timer(TokioTimer::new()).header_read_timeout(REQUEST).keep_alive(false);
+            match timeout(CONNECTION, connection.serve_connection(TokioIo::new(stream), answer)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "a connection"),
+                Err(_) => tracing::debug!(%peer, "ends a connection that takes too long"),
             }
-            drop(permit);
         });
+        connections.begun(peer.ip(), task);
+    }
+}
+
+/// The connections that there are, oldest first.
+///
+/// Who can reach this port may be anybody on the cluster's network, and the kubelet kills a gadgetd that does not answer. So
+/// nobody is kept waiting for others to go: the oldest goes, first of all the oldest of who has many.
+#[derive(Default)]
+struct Connections(VecDeque<(IpAddr, AbortHandle)>);
+
+impl Connections {
+    fn begun(&mut self, peer: IpAddr, task: AbortHandle) {
+        self.0.push_back((peer, task));
+        let of_peer = self.0.iter().filter(|(other, _)| *other == peer).count();
+        if of_peer > OF_ONE {
+            self.end(|other| other == peer);
+        } else if self.0.len() > CONNECTIONS {
+            self.end(|_| true);
+        }
+    }
+
+    fn end(&mut self, which: impl Fn(IpAddr) -> bool) {
+        let oldest = self.0.iter().position(|(peer, _)| which(*peer));
+        if let Some((_, task)) = oldest.and_then(|oldest| self.0.remove(oldest)) {
+            task.abort();
+        }
+    }
+
+    fn ended(&mut self, id: Id) {
+        self.0.retain(|(_, task)| task.id() != id);
     }
 }
 
@@ -161,5 +209,36 @@ mod tests {
         assert!(!broken.ready);
         assert_eq!(broken.missing(), "kernel no cgroup v2 hierarchy; traces the Traces are not known yet");
         assert!(!Readiness::of(Err("it has ended".into())).ready);
+    }
+
+    #[tokio::test]
+    async fn whoever_keeps_connections_keeps_nobody_else_from_an_answer() {
+        let (mut connections, mut tasks) = (Connections::default(), JoinSet::new());
+        let address = |last: u8| IpAddr::from([10, 0, 0, last]);
+        let mut begin = |connections: &mut Connections, peer| {
+            connections.begun(peer, tasks.spawn(std::future::pending::<()>()));
+        };
+        let of =
+            |connections: &Connections, peer| connections.0.iter().filter(|(one, _)| *one == peer).count();
+        begin(&mut connections, address(1));
+        for _ in 0..3 * CONNECTIONS {
+            begin(&mut connections, address(2));
+        }
+        assert_eq!((of(&connections, address(1)), of(&connections, address(2))), (1, OF_ONE));
+        for peer in 3..=8 {
+            for _ in 0..OF_ONE {
+                begin(&mut connections, address(peer));
+            }
+        }
+        assert_eq!(connections.0.len(), CONNECTIONS);
+        begin(&mut connections, address(1));
+        assert_eq!((connections.0.len(), of(&connections, address(1))), (CONNECTIONS, 1));
+        // Those that went are at an end.
+        for _ in CONNECTIONS..tasks.len() {
+            assert!(tasks.join_next().await.unwrap().unwrap_err().is_cancelled());
+        }
+        let id = connections.0[0].1.id();
+        connections.ended(id);
+        assert_eq!(connections.0.len(), CONNECTIONS - 1);
     }
 }
