@@ -53,6 +53,18 @@ Examples:
   kubectl gadget seccomp-advisor list
   kubectl gadget seccomp-advisor stop <ID>";
 
+/// kubectl asks a program for the completions of a plugin. What clap makes for bash serves it for all shells.
+const COMPLETION_AFTER: &str = r#"For `kubectl-gadget`, have your shell read the completions, as in:
+  source <(kubectl-gadget completion bash)
+
+For `kubectl gadget`, kubectl's own completion asks a program `kubectl_complete-gadget`.
+Put it on the PATH, executable, with this text; it serves every shell:
+  #!/usr/bin/env bash
+  source <(kubectl-gadget completion bash)
+  COMP_WORDS=(kubectl-gadget "$@"); COMP_CWORD=$#
+  _kubectl__gadget kubectl-gadget "${COMP_WORDS[$#]}" "${COMP_WORDS[$#-1]}" 2>/dev/null
+  printf '%s\n' "${COMPREPLY[@]}" :0"#;
+
 /// Record which system calls pods make, and turn them into something useful.
 ///
 /// The recording is made by the runtime, gadgetd, which runs on every node (`kubectl gadget deploy`). What is
@@ -159,6 +171,7 @@ pub(crate) enum Command {
     /// Tell the version of this command, and what runs on the nodes.
     Version(VersionArgs),
     /// Print the completions of a shell.
+    #[command(after_help = COMPLETION_AFTER, after_long_help = COMPLETION_AFTER)]
     Completion {
         /// The shell.
         shell: Shell,

@@ -1,5 +1,7 @@
 //! Which cluster, and as whom.
 
+use std::{future::Future, time::Duration};
+
 use anyhow::{Result, anyhow};
 use clap::error::ErrorKind;
 use gadgetd_kube::Trace;
@@ -7,16 +9,42 @@ use kube::{
     Api, Client, Config,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
+use tokio::time::timeout;
 
 use crate::{
     cli::{ClusterArgs, misused},
     target::Place,
 };
 
+/// How long the API server may take to answer. Without a limit, a network that went away would be waited for as long as
+/// the kernel waits, which is a quarter of an hour.
+const DEADLINE: Duration = Duration::from_secs(15);
+
+/// A request that ends. A watch is none.
+pub(crate) trait InTime<T> {
+    /// Waits for the answer; one that does not come in time counts as that of a server that cannot be reached.
+    async fn in_time(self) -> kube::Result<T>;
+}
+
+impl<T, F: Future<Output = kube::Result<T>>> InTime<T> for F {
+    async fn in_time(self) -> kube::Result<T> {
+        within(DEADLINE, self).await
+    }
+}
+
+async fn within<T>(deadline: Duration, request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    timeout(deadline, request).await.unwrap_or_else(|_| {
+        let what = format!("no answer within {}", humantime::format_duration(deadline));
+        Err(kube::Error::Service(what.into()))
+    })
+}
+
 /// A way to the API server.
 #[derive(Clone)]
 pub(crate) struct Connection {
     pub client: Client,
+    /// The namespace of the context.
+    pub context: String,
     /// The namespace of -n, or that of the context.
     pub namespace: String,
     /// Whether it was given with -n.
@@ -43,7 +71,8 @@ impl Connection {
         Ok(Self {
             client,
             namespace_given: args.namespace.is_some(),
-            namespace: args.namespace.clone().unwrap_or(context),
+            namespace: args.namespace.clone().unwrap_or_else(|| context.clone()),
+            context,
             system: args.runtime_namespace.clone(),
         })
     }
@@ -86,4 +115,21 @@ async fn config(args: &ClusterArgs) -> Result<Config> {
              this is no pod with a service account ({error})"
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+    use crate::errors::{Needs, explained, is_unreachable};
+
+    #[tokio::test]
+    async fn what_is_not_answered_in_time_counts_as_unreachable() {
+        let silent = within(Duration::from_millis(5), pending::<kube::Result<()>>()).await.unwrap_err();
+        assert!(is_unreachable(&silent), "{silent:?}");
+        let said = explained(&silent, "list recordings", Needs::Admin).to_string();
+        assert!(said.contains("cannot be reached (no answer within 5ms)"), "{said}");
+        assert_eq!(ready(Ok(1)).in_time().await.unwrap(), 1);
+    }
 }

@@ -1,6 +1,6 @@
 //! What came of a recording: from a Trace to what is printed.
 
-use std::{cmp::Ordering, collections::BTreeSet};
+use std::{cmp::Ordering, collections::BTreeSet, error::Error, fmt, io, path::Path, process::ExitCode};
 
 use gadgetd_kube::{Output, OutputMode, Trace};
 use serde_json::{Value, json};
@@ -25,19 +25,9 @@ pub(crate) struct Results {
 /// One container gives its document as it is. Several give a JSON array. Documents that went elsewhere are given by the
 /// names of where they are, one in each line.
 pub(crate) fn results(trace: &Trace) -> Results {
-    let mut results = Results::default();
     let status = trace.status.clone().unwrap_or_default();
     let outputs = outputs(trace);
-    for output in &outputs {
-        let text = format!("{}: {}", who(output), output.warning.as_deref().unwrap_or("it is incomplete"));
-        match (&output.warning, output.complete) {
-            (_, false) => results.lost.push(text),
-            (Some(_), true) => results.notes.push(text),
-            (None, true) => {}
-        }
-    }
-    let objects = |output: &Output| Some(format!("{}: {}", who(output), output.objection.as_ref()?));
-    results.objections = outputs.iter().filter_map(objects).collect();
+    let mut results = remarks(&outputs);
     let dropped = status.progress.as_ref().map_or(0, |p| p.dropped);
     if dropped > 0 {
         results.lost.push(format!("{dropped} documents had to make room for others"));
@@ -72,6 +62,22 @@ pub(crate) fn results(trace: &Trace) -> Results {
         results.notes.clear();
         results.lost.clear();
     }
+    results
+}
+
+/// What there is to say about documents, without the documents.
+pub(crate) fn remarks(outputs: &[Output]) -> Results {
+    let mut results = Results::default();
+    for output in outputs {
+        let text = format!("{}: {}", who(output), output.warning.as_deref().unwrap_or("it is incomplete"));
+        match (&output.warning, output.complete) {
+            (_, false) => results.lost.push(text),
+            (Some(_), true) => results.notes.push(text),
+            (None, true) => {}
+        }
+    }
+    let objects = |output: &Output| Some(format!("{}: {}", who(output), output.objection.as_ref()?));
+    results.objections = outputs.iter().filter_map(objects).collect();
     results
 }
 
@@ -147,46 +153,84 @@ fn destination(output: &Output) -> Option<String> {
     }
 }
 
+/// Whether an entry stands for a document, here or elsewhere.
+pub(crate) fn is_made(output: &Output) -> bool {
+    output.output.is_some() || output.resource.is_some() || output.localhost_profile.is_some()
+}
+
 /// Whom an entry is about.
 pub(crate) fn who(output: &Output) -> String {
     let parts = [&output.namespace, &output.pod, &output.container];
     parts.into_iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join("/")
 }
 
+/// Why a result was not printed.
+#[derive(Debug)]
+pub(crate) enum Undelivered {
+    /// There is none, and why.
+    Nothing(String),
+    /// There is one, which the Trace still has.
+    Unwritten(io::Error),
+}
+
+impl fmt::Display for Undelivered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing(why) => write!(f, "there is no result: {why}"),
+            Self::Unwritten(error) => write!(f, "the result cannot be written to standard output: {error}"),
+        }
+    }
+}
+
+impl Error for Undelivered {}
+
 /// Prints a result and what there is to say about it; gives the exit status.
 pub(crate) fn deliver(
     results: &Results,
     missing: &BTreeSet<String>,
-    file: Option<&std::path::Path>,
-) -> anyhow::Result<std::process::ExitCode> {
-    use std::process::ExitCode;
-
-    let Some(text) = &results.text else {
-        let why = results.nothing.as_deref().unwrap_or("nothing was recorded");
-        anyhow::bail!("there is no result: {why}");
-    };
-    let written = crate::output::write(file, text)?;
-    for note in &results.notes {
-        crate::note(note);
-    }
-    for lost in &results.lost {
-        crate::warn(format_args!("incomplete: {}", lost.strip_prefix("incomplete: ").unwrap_or(lost)));
-    }
+    file: Option<&Path>,
+) -> Result<ExitCode, Undelivered> {
+    let Some(text) = &results.text else { return Err(results.without_text()) };
+    let written = crate::output::write(file, text).map_err(Undelivered::Unwritten)?;
+    results.tell();
     for node in missing {
         crate::warn(format_args!(
             "incomplete: node {node} has not answered, and what it recorded is missing"
         ));
     }
-    for objection in &results.objections {
-        crate::note(format_args!("not as it should be: {objection}"));
-    }
-    Ok(match (written, results.lost.is_empty() && missing.is_empty()) {
-        (false, _) => ExitCode::FAILURE,
+    let complete = results.lost.is_empty() && missing.is_empty();
+    let status = status(complete, !results.objections.is_empty());
+    Ok(if written { status } else { ExitCode::FAILURE })
+}
+
+/// What a command ends with that has printed documents.
+pub(crate) fn status(complete: bool, objected: bool) -> ExitCode {
+    match (complete, objected) {
         // What is refused is refused, whatever else was lost.
-        (true, _) if !results.objections.is_empty() => ExitCode::from(crate::OBJECTED),
-        (true, true) => ExitCode::SUCCESS,
-        (true, false) => ExitCode::from(crate::INCOMPLETE),
-    })
+        (_, true) => ExitCode::from(crate::OBJECTED),
+        (true, false) => ExitCode::SUCCESS,
+        (false, false) => ExitCode::from(crate::INCOMPLETE),
+    }
+}
+
+impl Results {
+    /// Why there is nothing to print.
+    pub(crate) fn without_text(&self) -> Undelivered {
+        Undelivered::Nothing(self.nothing.clone().unwrap_or_else(|| "nothing was recorded".into()))
+    }
+
+    /// Tells people what there is to say beside the documents.
+    pub(crate) fn tell(&self) {
+        for note in &self.notes {
+            crate::note(note);
+        }
+        for lost in &self.lost {
+            crate::warn(format_args!("incomplete: {}", lost.strip_prefix("incomplete: ").unwrap_or(lost)));
+        }
+        for objection in &self.objections {
+            crate::note(format_args!("not as it should be: {objection}"));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -36,14 +36,19 @@ impl Live {
         self.bar.tick();
     }
 
-    /// Tells people something that stays, above the line.
+    /// Lets something be told that stays, above the line.
+    pub(crate) fn aside(&self, tell: impl FnOnce()) {
+        self.bar.suspend(tell);
+    }
+
+    /// Tells people something that stays.
     pub(crate) fn note(&self, text: impl Display) {
-        self.bar.suspend(|| crate::note(text));
+        self.aside(|| crate::note(text));
     }
 
     /// The same, for what they should look into.
     pub(crate) fn warn(&self, text: impl Display) {
-        self.bar.suspend(|| crate::warn(text));
+        self.aside(|| crate::warn(text));
     }
 }
 

@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 async fn go(cli: &Cli) -> Result<ExitCode> {
     let cluster = &cli.cluster;
     match &cli.command {
-        Command::Run(args) => commands::run::main(cluster, args).await,
+        Command::Run(args) => Box::pin(commands::run::main(cluster, args)).await,
         Command::Advisor { command: AdvisorCommand::Start(args) } => {
             commands::advisor::start(cluster, args).await
         }

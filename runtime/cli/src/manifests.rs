@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result};
 use gadgetd_kube::crds::crds;
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt,
     api::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use serde_json::Value;
@@ -21,6 +21,14 @@ const AFTER_DEFINITIONS: [&str; 3] = [
     include_str!("../../../deploy/base/rbac.yaml"),
     include_str!("../../../deploy/base/daemonset.yaml"),
 ];
+
+/// The label of what was made from these manifests, and its value: of other things of the same name it is not.
+const MARK: (&str, &str) = ("app.kubernetes.io/managed-by", "kubectl-gadget");
+
+/// Whether an object of the cluster was made from these manifests.
+pub(crate) fn is_ours(object: &impl ResourceExt) -> bool {
+    object.labels().get(MARK.0).is_some_and(|value| value == MARK.1)
+}
 
 /// Every object, in the order in which they are to be made.
 pub(crate) fn manifests(namespace: &str, image: Option<&str>) -> Result<Vec<DynamicObject>> {
@@ -84,6 +92,13 @@ pub(crate) fn name(object: &DynamicObject) -> String {
     }
 }
 
+/// What people type to look at it.
+pub(crate) fn describe(object: &DynamicObject) -> String {
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    let namespace = object.metadata.namespace.iter().map(|namespace| format!(" -n {namespace}"));
+    format!("kubectl describe {} {name}{}", kind(object).to_lowercase(), namespace.collect::<String>())
+}
+
 /// The kind of an object.
 pub(crate) fn kind(object: &DynamicObject) -> &str {
     object.types.as_ref().map_or("", |types| &types.kind)
@@ -112,6 +127,10 @@ mod tests {
             place("daemonset gadget/gadgetd"),
         ];
         assert!(order.is_sorted(), "{found:?}");
+        // What is deleted later is known by its mark.
+        assert!(is_ours(&objects[0]) && !is_ours(&k8s_openapi::api::core::v1::Namespace::default()));
+        assert_eq!(describe(&objects[0]), "kubectl describe namespace gadget");
+        assert_eq!(describe(&objects[order[4]]), "kubectl describe daemonset gadgetd -n gadget");
         // Every file that `kubectl apply --kustomize deploy/base` reads is known here.
         let base = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/base");
         let kustomization = std::fs::read_to_string(base.join("kustomization.yaml")).unwrap();

@@ -24,33 +24,44 @@ pub(crate) fn probe(file: &Path) -> Result<()> {
 
 /// Writes a result to a file, or to standard output where none is given. Says whether it went where it should: if
 /// the file cannot be written, the result is not lost, but goes to standard output.
-pub(crate) fn write(file: Option<&Path>, result: &str) -> Result<bool> {
-    if let Some(file) = file {
-        match to_file(file, result) {
-            Ok(()) => return Ok(true),
-            Err(error) => {
-                warn(format_args!(
-                    "cannot write {}: {error}; the result goes to standard output",
-                    file.display()
-                ));
-                to_stdout(result)?;
-                return Ok(false);
-            }
-        }
-    }
-    to_stdout(result)?;
-    Ok(true)
+pub(crate) fn write(file: Option<&Path>, result: &str) -> io::Result<bool> {
+    let Some(file) = file else { return print(result).map(|()| true) };
+    let Err(error) = to_file(file, result) else { return Ok(true) };
+    warn(format_args!("cannot write {}: {error}; the result goes to standard output", file.display()));
+    print(result).map(|()| false)
 }
 
-/// Writes to standard output. Whoever reads it may have had enough.
-pub(crate) fn to_stdout(result: &str) -> Result<()> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(result.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to standard output")
-        }
-        _ => Ok(()),
+/// Writes to standard output what can be had again. Whoever reads it may have had enough.
+pub(crate) fn to_stdout(text: &str) -> Result<()> {
+    match print(text) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to standard output"),
     }
+}
+
+/// Writes to standard output. Fails, too, where nobody reads it any more.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+}
+
+/// Waits until nobody reads standard output any more. Where that cannot be told, as with a file, for ever.
+pub(crate) async fn unread() {
+    #[cfg(unix)]
+    if let Ok(pipe) = pipe()
+        && pipe.ready(tokio::io::Interest::ERROR).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Standard output, to be waited for. It stays one that blocks, as whoever writes to it expects.
+#[cfg(unix)]
+fn pipe() -> io::Result<tokio::net::unix::pipe::Sender> {
+    use std::os::fd::AsFd as _;
+    let stdout = io::stdout().as_fd().try_clone_to_owned()?;
+    tokio::net::unix::pipe::Sender::from_owned_fd_unchecked(stdout)
 }
 
 fn folder(file: &Path) -> &Path {

@@ -25,7 +25,7 @@ use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::{
-    connection::Connection,
+    connection::{Connection, InTime as _},
     errors::{Explain as _, Needs, explained, is_forbidden, is_not_found, is_unreachable},
     live::{EVERY, Live},
     target::{ID, Wanted, object, subject},
@@ -53,6 +53,21 @@ pub(crate) struct Recording {
     pub name: String,
 }
 
+/// A Trace that could not be made, as far as that is known.
+#[derive(Debug)]
+pub(crate) struct Unmade {
+    pub error: anyhow::Error,
+    /// Whether there may be one all the same: only the answer is missing.
+    pub perhaps: bool,
+}
+
+impl Unmade {
+    /// By somebody who did not want to wait for the answer.
+    pub(crate) fn interrupted() -> Self {
+        Self { error: anyhow!("interrupted: nothing was recorded"), perhaps: true }
+    }
+}
+
 /// How far an operation has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Answer {
@@ -74,24 +89,32 @@ pub(crate) struct Settled {
 
 impl Recording {
     /// Makes the Trace; it starts as soon as a node sees it.
-    pub(crate) async fn create(connection: &Connection, wanted: &Wanted, id: &str) -> Result<(Self, Trace)> {
+    pub(crate) async fn create(
+        connection: &Connection,
+        wanted: &Wanted,
+        id: &str,
+    ) -> Result<(Self, Trace), Unmade> {
         let this = Self::of(connection, &object(wanted, id));
         let namespace = &this.namespace;
-        match this.api.create(&PostParams::default(), &object(wanted, id)).await {
-            Ok(trace) => Ok((this, trace)),
-            Err(kube::Error::Api(status))
-                if status.details.as_ref().is_some_and(|d| d.kind == "namespaces") =>
-            {
-                bail!("there is no namespace {namespace}: see `kubectl get namespaces`, and name one with -n")
+        let error = match this.api.create(&PostParams::default(), &object(wanted, id)).in_time().await {
+            Ok(trace) => return Ok((this, trace)),
+            Err(error) => error,
+        };
+        let explanation = match &error {
+            kube::Error::Api(status) if status.details.as_ref().is_some_and(|d| d.kind == "namespaces") => {
+                anyhow!(
+                    "there is no namespace {namespace}: see `kubectl get namespaces`, and name one with -n"
+                )
             }
-            Err(error) => {
-                let what = format!(
+            error => {
+                let what = format_args!(
                     "record {}: a Trace in namespace {namespace} cannot be made",
                     subject(&wanted.spec)
                 );
-                Err(explained(&error, what, Needs::User(Some(namespace))))
+                explained(error, what, Needs::User(Some(namespace)))
             }
-        }
+        };
+        Err(Unmade { error: explanation, perhaps: is_unreachable(&error) })
     }
 
     /// The one that a Trace is.
@@ -102,7 +125,8 @@ impl Recording {
 
     /// Finds one by its id, or by the name of its Trace, with or without the namespace.
     pub(crate) async fn find(connection: &Connection, id: &str) -> Result<(Self, Trace)> {
-        let mut looked = Vec::new();
+        let mut looked =
+            Looked { named: connection.namespace_given || id.contains('/'), ..Looked::default() };
         if let Some((namespace, name)) = id.split_once('/') {
             if let Some(trace) = by_name(connection, namespace, name, &mut looked).await? {
                 return Ok((Self::of(connection, &trace), trace));
@@ -110,21 +134,13 @@ impl Recording {
         } else if let Some(trace) = by_id(connection, id, &mut looked).await? {
             return Ok((Self::of(connection, &trace), trace));
         } else {
-            let mut namespaces = vec![connection.namespace.as_str()];
-            if !connection.namespace_given && connection.namespace != connection.system {
-                namespaces.push(&connection.system);
-            }
-            for namespace in namespaces {
+            for namespace in namespaces(connection) {
                 if let Some(trace) = by_name(connection, namespace, id, &mut looked).await? {
                     return Ok((Self::of(connection, &trace), trace));
                 }
             }
         }
-        looked.dedup();
-        bail!(
-            "there is no recording {id} in {}; see which there are: kubectl gadget list. In another namespace, name it with -n",
-            looked.join(", ")
-        )
+        Err(looked.in_vain(id))
     }
 
     /// Asks for an operation, unless somebody has; gives the number of the operation before it. Where the API server
@@ -143,13 +159,13 @@ impl Recording {
                 "annotations": { OPERATION: operation },
                 "resourceVersion": trace.resource_version(),
             } }));
-            match self.api.patch(&self.name, &PatchParams::default(), &patch).await {
+            match self.api.patch(&self.name, &PatchParams::default(), &patch).in_time().await {
                 Ok(_) => return Ok(machine::accepted(&trace).map_or(0, |accepted| accepted.id)),
                 Err(kube::Error::Api(status)) if status.is_conflict() => {}
                 Err(error) if is_unreachable(&error) && begun.elapsed() < patience => sleep(AGAIN).await,
                 Err(error) => return Err(explained(&error, what(), needs)),
             }
-            match self.api.get(&self.name).await {
+            match self.api.get(&self.name).in_time().await {
                 Ok(now) => trace = now,
                 Err(error) if is_unreachable(&error) && begun.elapsed() < patience => {}
                 Err(error) => return Err(explained(&error, what(), needs)),
@@ -159,7 +175,7 @@ impl Recording {
 
     /// Deletes it. Nodes that record for it see to that themselves.
     pub(crate) async fn delete(&self) -> Result<()> {
-        match self.api.delete(&self.name, &DeleteParams::default()).await {
+        match self.api.delete(&self.name, &DeleteParams::default()).in_time().await {
             Err(error) if !is_not_found(&error) => {
                 let what = format_args!("delete {}/{}", self.namespace, self.name);
                 Err(explained(&error, what, Needs::User(Some(&self.namespace))))
@@ -171,7 +187,7 @@ impl Recording {
     /// The object as it is; `None`: it is gone.
     pub(crate) async fn get(&self) -> Result<Option<Trace>> {
         let what = format_args!("read {}/{}", self.namespace, self.name);
-        self.api.get_opt(&self.name).await.explain(what, Needs::User(Some(&self.namespace)))
+        self.api.get_opt(&self.name).in_time().await.explain(what, Needs::User(Some(&self.namespace)))
     }
 
     /// Takes the finalizers of nodes away, of those that `given_up` names: what they record for it ends when they see
@@ -184,7 +200,7 @@ impl Recording {
         }
         let patch =
             json!({ "metadata": { "finalizers": rest, "resourceVersion": trace.resource_version() } });
-        match self.api.patch(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await {
+        match self.api.patch(&self.name, &PatchParams::default(), &Patch::Merge(patch)).in_time().await {
             // Somebody changed it, or it is gone: whoever wants to tries again.
             Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => Ok(()),
             answer => {
@@ -214,8 +230,64 @@ fn asked(trace: &Trace, operation: &str) -> Option<u64> {
     }
 }
 
-/// The namespaces in which something was looked for, for people.
-type Looked = Vec<String>;
+/// Where something was looked for.
+#[derive(Debug, Default)]
+struct Looked {
+    /// Whether somebody named the namespace. Otherwise, one that may not be seen is passed over.
+    named: bool,
+    /// Whether all namespaces could be seen at once.
+    everywhere: bool,
+    /// The namespaces in which it is not.
+    seen: BTreeSet<String>,
+    /// Those that may not be seen.
+    hidden: BTreeSet<String>,
+}
+
+impl Looked {
+    /// Takes down what was found in a namespace; `None`: nothing, or it may not be seen.
+    fn found<T>(&mut self, namespace: &str, found: kube::Result<T>) -> kube::Result<Option<T>> {
+        match found {
+            Err(error) if is_forbidden(&error) && !self.named => {
+                self.hidden.insert(namespace.to_owned());
+                Ok(None)
+            }
+            found => {
+                self.seen.insert(namespace.to_owned());
+                found.map(Some)
+            }
+        }
+    }
+
+    /// It was not found.
+    fn in_vain(&self, id: &str) -> anyhow::Error {
+        let names = |all: &BTreeSet<String>| {
+            let all: Vec<_> = all.iter().map(|name| format!("namespace {name}")).collect();
+            all.join(", ")
+        };
+        let seen = if self.everywhere { "any namespace".to_owned() } else { names(&self.seen) };
+        if self.hidden.is_empty() {
+            return anyhow!(
+                "there is no recording {id} in {seen}; see which there are: kubectl gadget list. In another namespace, name it with \
+                 -n"
+            );
+        }
+        let hidden = names(&self.hidden);
+        let seen = if seen.is_empty() { seen } else { format!(" in {seen}") };
+        anyhow!(
+            "there is no recording {id} that you may see{seen}; in {hidden} you may see none: name the namespace that it is in \
+             with -n"
+        )
+    }
+}
+
+/// The namespaces in which recordings are looked for that may be anywhere, where not all namespaces may be seen.
+fn namespaces(connection: &Connection) -> Vec<&str> {
+    let mut namespaces = vec![connection.namespace.as_str()];
+    if !connection.namespace_given && connection.namespace != connection.system {
+        namespaces.push(&connection.system);
+    }
+    namespaces
+}
 
 async fn by_id(connection: &Connection, id: &str, looked: &mut Looked) -> Result<Option<Trace>> {
     // What cannot be the value of a label is no id.
@@ -225,30 +297,20 @@ async fn by_id(connection: &Connection, id: &str, looked: &mut Looked) -> Result
     }
     let with_id = ListParams::default().labels(&format!("{ID}={id}"));
     if !connection.namespace_given {
-        match connection.all_traces().list(&with_id).await {
+        match connection.all_traces().list(&with_id).in_time().await {
             Ok(found) => {
-                looked.push("any namespace".into());
+                looked.everywhere = true;
                 return one(found.items, id);
             }
             Err(error) if is_forbidden(&error) => {}
             Err(error) => return Err(unlisted(&error, None)),
         }
     }
-    let mut namespaces = vec![connection.namespace.as_str()];
-    if !connection.namespace_given && connection.namespace != connection.system {
-        namespaces.push(&connection.system);
-    }
-    for namespace in namespaces {
-        match connection.traces(namespace).list(&with_id).await {
-            Ok(found) => {
-                looked.push(format!("namespace {namespace}"));
-                if let Some(trace) = one(found.items, id)? {
-                    return Ok(Some(trace));
-                }
-            }
-            // Recordings of all namespaces are not for everybody to see.
-            Err(error) if is_forbidden(&error) && namespace != connection.namespace => {}
-            Err(error) => return Err(unlisted(&error, Some(namespace))),
+    for namespace in namespaces(connection) {
+        let found = looked.found(namespace, connection.traces(namespace).list(&with_id).in_time().await);
+        let found = found.map_err(|error| unlisted(&error, Some(namespace)))?;
+        if let Some(trace) = one(found.map(|list| list.items).unwrap_or_default(), id)? {
+            return Ok(Some(trace));
         }
     }
     Ok(None)
@@ -273,18 +335,9 @@ async fn by_name(
     if !gadgetd_kube::names::is_subdomain(name) {
         return Ok(None);
     }
-    match connection.traces(namespace).get_opt(name).await {
-        Ok(found) => {
-            if !looked.iter().any(|place| place == "any namespace") {
-                looked.push(format!("namespace {namespace}"));
-            }
-            Ok(found)
-        }
-        Err(error) if is_forbidden(&error) && namespace != connection.namespace => Ok(None),
-        Err(error) => {
-            Err(explained(&error, format_args!("read {namespace}/{name}"), Needs::User(Some(namespace))))
-        }
-    }
+    let found = looked.found(namespace, connection.traces(namespace).get_opt(name).in_time().await);
+    let found = found.explain(format_args!("read {namespace}/{name}"), Needs::User(Some(namespace)))?;
+    Ok(found.flatten())
 }
 
 /// An error for a list of Traces that was not to be had.
@@ -400,7 +453,8 @@ impl Watch {
                     humantime::format_duration(patience)
                 ),
                 Answer::Missing(missing) => {
-                    let some = nodes.len() > missing.len();
+                    // Where every node has answered, the summary is about to come: without it there is no error in it, either.
+                    let some = !missing.is_empty() && nodes.len() > missing.len();
                     let limit = if some && what == "start" { patience.min(STRAGGLERS) } else { patience };
                     if begun.elapsed() > limit && some {
                         return Ok(Settled { trace: self.trace.clone(), missing });

@@ -7,12 +7,12 @@ use k8s_openapi::api::{
     apps::v1::DaemonSet,
     core::v1::{Node, Pod},
 };
-use kube::{Api, ResourceExt as _, api::ListParams};
+use kube::{Api, ResourceExt, api::ListParams};
 use semver::{Comparator, Op, Version};
 use serde::Serialize;
 
 use crate::{
-    connection::Connection,
+    connection::{Connection, InTime as _},
     errors::{Explain as _, Needs, is_forbidden, is_not_found},
 };
 
@@ -71,14 +71,14 @@ pub(crate) enum Found {
 /// Looks what there is. What this user may not see is taken to be there.
 pub(crate) async fn look(connection: &Connection) -> Result<Found> {
     let client = &connection.client;
-    match client.list_api_group_resources("gadget.kinvolk.io/v1alpha1").await {
+    match client.list_api_group_resources("gadget.kinvolk.io/v1alpha1").in_time().await {
         Err(error) if is_not_found(&error) => return Ok(Found::Missing("the cluster does not know Traces")),
         Err(error) if is_forbidden(&error) => {}
         answer => drop(answer.explain("ask the cluster what it knows", Needs::User(None))?),
     }
     let mut runtime = Runtime { namespace: connection.system.clone(), ..Runtime::default() };
     let sets = Api::<DaemonSet>::namespaced(client.clone(), &connection.system);
-    match sets.get(DAEMON_SET).await {
+    match sets.get(DAEMON_SET).in_time().await {
         Ok(set) => runtime.version = set.labels().get(VERSION).cloned(),
         Err(error) if is_not_found(&error) => return Ok(Found::Missing("there is no DaemonSet gadgetd")),
         Err(error) if is_forbidden(&error) => {}
@@ -91,7 +91,7 @@ pub(crate) async fn look(connection: &Connection) -> Result<Found> {
 /// The pods of the runtime; `None` where they may not be seen.
 pub(crate) async fn pods(connection: &Connection) -> Result<Option<Vec<Pod>>> {
     let pods = Api::<Pod>::namespaced(connection.client.clone(), &connection.system);
-    match pods.list(&ListParams::default().labels(SELECTOR)).await {
+    match pods.list(&ListParams::default().labels(SELECTOR)).in_time().await {
         Ok(pods) => Ok(Some(pods.items)),
         Err(error) if is_forbidden(&error) => Ok(None),
         Err(error) => Err(error).explain("look for the runtime's pods", Needs::User(None)),
@@ -248,9 +248,21 @@ impl Runtime {
     }
 }
 
+/// The nodes that work.
+pub(crate) async fn ready_nodes(connection: &Connection) -> Result<BTreeSet<String>> {
+    let nodes = Api::<Node>::all(connection.client.clone()).list(&ListParams::default()).in_time().await;
+    let nodes = nodes.explain("list the nodes", Needs::Admin)?.items;
+    Ok(nodes.iter().filter(|node| is_ready(node)).map(ResourceExt::name_any).collect())
+}
+
+fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
 /// Whether a node exists; `None` where that may not be seen.
 pub(crate) async fn node_exists(connection: &Connection, node: &str) -> Result<Option<bool>> {
-    match Api::<Node>::all(connection.client.clone()).get_opt(node).await {
+    match Api::<Node>::all(connection.client.clone()).get_opt(node).in_time().await {
         Ok(found) => Ok(Some(found.is_some())),
         Err(error) if is_forbidden(&error) => Ok(None),
         Err(error) => Err(error).explain(format_args!("look for node {node}"), Needs::User(None)),

@@ -46,6 +46,37 @@ fn without_a_cluster_it_says_what_it_looked_for() {
     assert_eq!(run(&["deploy", "--dry-run"]).0, Some(0));
 }
 
+#[cfg(unix)]
+#[test]
+fn kubectl_gets_completions_from_the_script_of_the_help() {
+    use std::path::Path;
+
+    let (_, help, _) = run(&["completion", "--help"]);
+    let script: Vec<_> = help
+        .lines()
+        .skip_while(|line| !line.contains("#!"))
+        .take_while(|line| !line.is_empty())
+        .map(str::trim)
+        .collect();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("kubectl_complete-gadget");
+    fs::write(&file, script.join("\n")).expect("written");
+    let programs = Path::new(env!("CARGO_BIN_EXE_kubectl-gadget")).parent().expect("a folder");
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").expect("a PATH"));
+    for (words, wanted) in [
+        (&["seccomp-"][..], "seccomp-advisor"),
+        (&[""], "undeploy"),
+        (&["run", "seccomp", "--form"], "--formatter"),
+        (&["list", "-o", ""], "yaml"),
+    ] {
+        let output = Command::new("bash").arg(&file).args(words).env("PATH", &path).output();
+        let output = output.expect("it runs");
+        let text = String::from_utf8(output.stdout).expect("text");
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines.contains(&wanted) && lines.last() == Some(&":0"), "{words:?}: {lines:?}");
+    }
+}
+
 #[test]
 fn shells_and_man_know_every_command() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {

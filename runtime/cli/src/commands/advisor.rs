@@ -8,14 +8,12 @@ use gadgetd_core::spo;
 
 use super::{
     start::{clean_up, detached},
-    stop::end,
+    stop::{end, hand_over},
 };
 use crate::{
     cli::{AdvisorMode, AdvisorStartArgs, AdvisorStopArgs, ClusterArgs, misused},
-    connection::Connection,
-    documents::{deliver, results},
+    connection::{Connection, InTime as _},
     errors::{Explain as _, Needs},
-    output,
     recording::Recording,
     target,
 };
@@ -26,7 +24,7 @@ pub(crate) async fn start(cluster: &ClusterArgs, args: &AdvisorStartArgs) -> Res
         .unwrap_or_else(|error| misused(ErrorKind::ValueValidation, &error.to_string()));
     if args.output_mode == AdvisorMode::SeccompProfile {
         // Better now than when everything is recorded.
-        let groups = connection.client.list_api_groups().await;
+        let groups = connection.client.list_api_groups().in_time().await;
         let groups = groups.explain("ask the cluster what it knows", Needs::User(None))?.groups;
         if !groups.iter().any(|group| group.name == spo::GROUP) {
             bail!(
@@ -35,16 +33,14 @@ pub(crate) async fn start(cluster: &ClusterArgs, args: &AdvisorStartArgs) -> Res
             );
         }
     }
-    let id = detached(&connection, &mut wanted, cluster.wait).await?;
-    output::to_stdout(&format!("{id}\n"))?;
-    Ok(ExitCode::SUCCESS)
+    detached(&connection, &mut wanted, cluster.wait, "kubectl gadget seccomp-advisor stop").await
 }
 
 pub(crate) async fn stop(cluster: &ClusterArgs, args: &AdvisorStopArgs) -> Result<ExitCode> {
     let connection = Connection::new(cluster).await?;
     let (recording, trace) = Recording::find(&connection, &args.id).await?;
     let settled = end(&recording, trace, cluster.wait).await?;
-    let outcome = deliver(&results(&settled.trace), &settled.missing, None);
+    let outcome = hand_over(&recording, &args.id, &settled, None)?;
     clean_up(&recording, &args.id).await;
     outcome
 }

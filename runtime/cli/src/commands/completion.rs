@@ -11,7 +11,9 @@ use crate::cli::Cli;
 pub(crate) fn completion(shell: Shell) -> Result<ExitCode> {
     let mut script = Vec::new();
     generate(shell, &mut Cli::command(), "kubectl-gadget", &mut script);
-    crate::output::to_stdout(&String::from_utf8(script).context("the script is no text")?)?;
+    let script = String::from_utf8(script).context("the script is no text")?;
+    // clap has two spellings of a name with a hyphen in the script for bash, and would find no subcommand.
+    crate::output::to_stdout(&script.replace("kubectl__subcmd__gadget", "kubectl__gadget"))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,6 +1,9 @@
 //! `delete`: ends recordings without a result.
 
-use std::{process::ExitCode, time::Instant};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, bail};
 use gadgetd_kube::{Trace, finalizer_node};
@@ -21,21 +24,47 @@ pub(crate) async fn main(cluster: &ClusterArgs, args: &DeleteArgs) -> Result<Exi
     for id in &args.ids {
         found.push((id, Recording::find(&connection, id).await?));
     }
-    let begun = Instant::now();
+    // What one of them waits for is no reason to keep the others.
+    let mut problems = Vec::new();
+    let mut deleted = Vec::new();
     for (id, (recording, trace)) in found {
-        recording.delete().await?;
-        while let Some(left) = recording.get().await?.filter(|left| left.uid() == trace.uid()) {
-            if args.force {
-                recording.give_up(&left, |_| true).await?;
-            }
-            if begun.elapsed() > cluster.wait {
-                bail!("{id} is deleted, but held by {}", held(&left));
-            }
-            sleep(AGAIN).await;
+        match recording.delete().await {
+            Ok(()) => deleted.push((id, recording, trace)),
+            Err(error) => problems.push(error.to_string()),
         }
-        note(format_args!("{id} deleted"));
+    }
+    let begun = Instant::now();
+    for (id, recording, trace) in deleted {
+        match gone(&recording, &trace, args.force, begun, cluster.wait).await {
+            Ok(None) => note(format_args!("{id} deleted")),
+            Ok(Some(left)) => problems.push(format!("{id} is deleted, but held by {}", held(&left))),
+            Err(error) => problems.push(error.to_string()),
+        }
+    }
+    if !problems.is_empty() {
+        bail!("{}", problems.join("; "));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits until a Trace is gone; gives it where it is still there in the end.
+async fn gone(
+    recording: &Recording,
+    trace: &Trace,
+    force: bool,
+    begun: Instant,
+    patience: Duration,
+) -> Result<Option<Trace>> {
+    while let Some(left) = recording.get().await?.filter(|left| left.uid() == trace.uid()) {
+        if force {
+            recording.give_up(&left, |_| true).await?;
+        }
+        if begun.elapsed() > patience {
+            return Ok(Some(left));
+        }
+        sleep(AGAIN).await;
+    }
+    Ok(None)
 }
 
 /// Who holds it, and what to do about that.

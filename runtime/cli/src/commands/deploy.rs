@@ -4,25 +4,30 @@ use std::{collections::BTreeMap, process::ExitCode, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::{
-    api::apps::v1::DaemonSet, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    api::{apps::v1::DaemonSet, core::v1::Namespace},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
-    Api,
+    Api, ResourceExt as _,
     api::{Patch, PatchParams},
 };
 use tokio::time::sleep;
 
 use crate::{
     cli::{ClusterArgs, DeployArgs},
-    connection::Connection,
+    connection::{Connection, InTime as _},
     errors::{Explain as _, Needs},
     live::{Live, count},
-    manifests::{api, kind, manifests, name},
+    manifests::{api, is_ours, kind, manifests, name},
     note, output,
     recording::AGAIN,
     runtime::{self, DAEMON_SET, OnNode, by_node},
     table::yaml,
+    warn,
 };
+
+/// The label of a namespace that says which pods it takes.
+const POD_SECURITY: &str = "pod-security.kubernetes.io/enforce";
 
 /// Who writes what is installed, as the API server knows it.
 const MANAGER: &str = "kubectl-gadget";
@@ -37,10 +42,14 @@ pub(crate) async fn main(cluster: &ClusterArgs, args: &DeployArgs) -> Result<Exi
     let connection = Connection::new(cluster).await?;
     let begun = Instant::now();
     for object in &objects {
+        if kind(object) == "Namespace" && is_used_as_it_is(&connection).await? {
+            continue;
+        }
         let of_object = object.metadata.name.as_deref();
         let of_object = of_object.with_context(|| format!("the manifest {} has no name", name(object)))?;
         let how = PatchParams::apply(MANAGER).force();
-        let applied = api(&connection.client, object)?.patch(of_object, &how, &Patch::Apply(object)).await;
+        let applied =
+            api(&connection.client, object)?.patch(of_object, &how, &Patch::Apply(object)).in_time().await;
         applied.explain(format_args!("apply {}", name(object)), Needs::Admin)?;
         if kind(object) == "CustomResourceDefinition" {
             established(&connection, of_object, args, begun).await?;
@@ -52,11 +61,41 @@ pub(crate) async fn main(cluster: &ClusterArgs, args: &DeployArgs) -> Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whether the namespace is there and was not made by `deploy`: then what else is in it goes by its labels, which are
+/// not ours to change.
+async fn is_used_as_it_is(connection: &Connection) -> Result<bool> {
+    let name = &connection.system;
+    let namespaces = Api::<Namespace>::all(connection.client.clone());
+    let found = namespaces
+        .get_opt(name)
+        .in_time()
+        .await
+        .explain(format_args!("apply namespace {name}"), Needs::Admin)?;
+    let Some(found) = found.filter(|found| !is_ours(found)) else { return Ok(false) };
+    note(format_args!("namespace {name} was there before: it is used as it is, and undeploy will leave it"));
+    if let Some(problem) = pod_security(&found) {
+        warn(format_args!(
+            "namespace {name} {problem}: allow them with kubectl label --overwrite namespace {name} {POD_SECURITY}=privileged"
+        ));
+    }
+    Ok(true)
+}
+
+/// What a namespace has against the runtime's pods.
+fn pod_security(namespace: &Namespace) -> Option<String> {
+    match namespace.labels().get(POD_SECURITY).map(String::as_str) {
+        Some("privileged") => None,
+        Some(level) => Some(format!("refuses the runtime's pods ({POD_SECURITY}={level})")),
+        None => Some(format!("may refuse the runtime's pods (it has no {POD_SECURITY})")),
+    }
+}
+
 /// Waits until objects of a new kind can be made.
 async fn established(connection: &Connection, name: &str, args: &DeployArgs, begun: Instant) -> Result<()> {
     let definitions = Api::<CustomResourceDefinition>::all(connection.client.clone());
     loop {
-        let found = definitions.get(name).await.explain(format_args!("read {name}"), Needs::Admin)?;
+        let found =
+            definitions.get(name).in_time().await.explain(format_args!("read {name}"), Needs::Admin)?;
         let conditions = found.status.and_then(|s| s.conditions).unwrap_or_default();
         if conditions.iter().any(|c| c.type_ == "Established" && c.status == "True") {
             return Ok(());
@@ -95,7 +134,7 @@ async fn rolled_out(connection: &Connection, args: &DeployArgs, begun: Instant) 
     let sets = Api::<DaemonSet>::namespaced(connection.client.clone(), &connection.system);
     let mut said = None;
     loop {
-        let set = sets.get(DAEMON_SET).await.explain("see how far the nodes are", Needs::Admin)?;
+        let set = sets.get(DAEMON_SET).in_time().await.explain("see how far the nodes are", Needs::Admin)?;
         let rollout = rollout(&set);
         match rollout {
             Some(Rollout { done: true, wanted, .. }) => return Ok(u64::try_from(wanted).unwrap_or(0)),
@@ -155,6 +194,16 @@ mod tests {
             "observedGeneration": observed, "desiredNumberScheduled": wanted, "updatedNumberScheduled": updated,
             "numberReady": ready, "currentNumberScheduled": wanted, "numberMisscheduled": 0,
         })
+    }
+
+    #[test]
+    fn a_namespace_that_takes_the_pods_has_the_label() {
+        let namespace = |labels: serde_json::Value| {
+            pod_security(&serde_json::from_value(json!({ "metadata": { "labels": labels } })).unwrap())
+        };
+        assert_eq!(namespace(json!({ POD_SECURITY: "privileged" })), None);
+        assert!(namespace(json!({ POD_SECURITY: "baseline" })).unwrap().starts_with("refuses"));
+        assert!(namespace(json!({})).unwrap().starts_with("may refuse"));
     }
 
     #[test]

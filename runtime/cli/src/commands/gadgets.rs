@@ -8,7 +8,7 @@ use kube::{Api, ResourceExt, api::ListParams};
 
 use crate::{
     cli::{ClusterArgs, GadgetsArgs},
-    connection::Connection,
+    connection::{Connection, InTime as _},
     errors::{Needs, explained, is_not_found},
     output, table,
 };
@@ -16,7 +16,7 @@ use crate::{
 pub(crate) async fn main(cluster: &ClusterArgs, args: &GadgetsArgs) -> Result<ExitCode> {
     let connection = Connection::new(cluster).await?;
     let api = Api::<Gadget>::all(connection.client.clone());
-    let mut gadgets = match api.list(&ListParams::default()).await {
+    let mut gadgets = match api.list(&ListParams::default()).in_time().await {
         Ok(gadgets) => gadgets.items,
         Err(error) if is_not_found(&error) => {
             bail!(

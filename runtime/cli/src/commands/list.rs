@@ -10,7 +10,7 @@ use kube::{ResourceExt as _, api::ListParams};
 
 use crate::{
     cli::{ClusterArgs, ListArgs, misused},
-    connection::Connection,
+    connection::{Connection, InTime as _},
     errors::is_forbidden,
     note, output,
     recording::unlisted,
@@ -39,15 +39,16 @@ pub(crate) async fn main(cluster: &ClusterArgs, args: &ListArgs, gadget: Option<
 /// The Traces of the namespace that was given, else all that may be seen.
 async fn all(connection: &Connection, everywhere: bool) -> Result<Vec<Trace>> {
     if !connection.namespace_given {
-        match connection.all_traces().list(&ListParams::default()).await {
+        match connection.all_traces().list(&ListParams::default()).in_time().await {
             Ok(traces) => return Ok(traces.items),
             Err(error) if is_forbidden(&error) && !everywhere => {}
             Err(error) => return Err(unlisted(&error, None)),
         }
     }
-    let namespace = &connection.namespace;
-    match connection.traces(namespace).list(&ListParams::default()).await {
+    let namespace = connection.namespace.as_str();
+    match connection.traces(namespace).list(&ListParams::default()).in_time().await {
         Ok(traces) => Ok(traces.items),
-        Err(error) => Err(unlisted(&error, Some(namespace))),
+        // Nobody asked for this namespace: a right to another is as good.
+        Err(error) => Err(unlisted(&error, connection.namespace_given.then_some(namespace))),
     }
 }

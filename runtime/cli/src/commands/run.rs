@@ -12,14 +12,16 @@ use gadgetd_kube::{State, Trace};
 use k8s_openapi::jiff::Timestamp;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::start::{check, clean_up, detached, prepare};
+use super::{
+    start::{check, clean_up, detached, prepare},
+    stop::hand_over,
+};
 use crate::{
     cli::{ClusterArgs, RunArgs, misused},
     connection::Connection,
-    documents::{deliver, results},
     live::{self, EVERY, Live},
     note, output,
-    recording::{Interrupted, Recording, Settled, unless},
+    recording::{Interrupted, Recording, Settled, Unmade, unless},
     signals::Signals,
     target::{self, Place, Wanted, new_id, object, subject},
 };
@@ -44,9 +46,7 @@ pub(crate) async fn main(cluster: &ClusterArgs, args: &RunArgs) -> Result<ExitCo
     let connection = Connection::new(cluster).await?;
     let mut wanted = wanted(connection.place());
     if args.detach {
-        let id = detached(&connection, &mut wanted, cluster.wait).await?;
-        output::to_stdout(&format!("{id}\n"))?;
-        return Ok(ExitCode::SUCCESS);
+        return detached(&connection, &mut wanted, cluster.wait, "kubectl gadget stop").await;
     }
     if let Some(file) = &args.output {
         output::probe(file)?;
@@ -56,12 +56,15 @@ pub(crate) async fn main(cluster: &ClusterArgs, args: &RunArgs) -> Result<ExitCo
     let mut signals = Signals::receive()?;
     let recording = Recording::of(&connection, &object(&wanted, &id));
     let created = unless(Recording::create(&connection, &wanted, &id), signals.next()).await;
-    let Ok(created) = created else {
-        // It may have been made all the same.
-        clean_up(&recording, &id).await;
-        return Err(anyhow!("interrupted: nothing was recorded"));
+    let trace = match created.unwrap_or_else(|Interrupted| Err(Unmade::interrupted())) {
+        Ok((_, trace)) => trace,
+        Err(Unmade { error, perhaps }) => {
+            if perhaps {
+                clean_up(&recording, &id).await;
+            }
+            return Err(error);
+        }
     };
-    let (_, trace) = created?;
     let attended = Attended {
         recording: &recording,
         wanted: &wanted,
@@ -71,7 +74,7 @@ pub(crate) async fn main(cluster: &ClusterArgs, args: &RunArgs) -> Result<ExitCo
         timeout: args.timeout,
     };
     let outcome = match attended.record(trace, &mut signals).await {
-        Ok(End::Done(settled)) => deliver(&results(&settled.trace), &settled.missing, args.output.as_deref()),
+        Ok(End::Done(settled)) => hand_over(&recording, &id, &settled, args.output.as_deref())?,
         Ok(End::Kept(error)) => {
             note(format_args!(
                 "the recording is kept; try to end it later: kubectl gadget stop {id} -n {}",
@@ -83,7 +86,10 @@ pub(crate) async fn main(cluster: &ClusterArgs, args: &RunArgs) -> Result<ExitCo
     };
     // Whoever insists ends it without this, too.
     if unless(clean_up(&recording, &id), signals.next()).await.is_err() {
-        note(format_args!("interrupted: if it is still there, delete it: kubectl gadget delete {id}"));
+        note(format_args!(
+            "interrupted: if it is still there, delete it: kubectl gadget delete {id} -n {}",
+            recording.namespace
+        ));
     }
     outcome
 }

@@ -1,18 +1,21 @@
 //! `show`: what has come of a recording so far, and what comes.
 
-use std::{collections::BTreeSet, process::ExitCode};
+use std::{collections::BTreeSet, io, process::ExitCode};
 
-use anyhow::Result;
-use gadgetd_kube::{State, Trace};
+use anyhow::{Context as _, Result};
+use gadgetd_kube::{Output, State, Trace};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    pin,
+    time::{MissedTickBehavior, interval},
+};
 
 use super::stop::operate;
 use crate::{
     cli::{ClusterArgs, ShowArgs},
     connection::Connection,
-    documents::{deliver, element, outputs, results},
+    documents::{Undelivered, deliver, element, is_made, outputs, remarks, results, status},
     live::{self, EVERY, Live},
     note, output,
     recording::Recording,
@@ -48,7 +51,13 @@ pub(crate) async fn main(cluster: &ClusterArgs, args: &ShowArgs) -> Result<ExitC
         ));
         return Ok(ExitCode::SUCCESS);
     }
-    deliver(&results, &missing, None)
+    match deliver(&results, &missing, None) {
+        // Whoever reads it has had enough, and can have it again.
+        Err(Undelivered::Unwritten(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Ok(ExitCode::SUCCESS)
+        }
+        delivered => Ok(delivered?),
+    }
 }
 
 /// Prints the calls to the cluster that were made for each document.
@@ -79,12 +88,16 @@ fn tell(trace: &Trace) {
         live::count(progress.containers.into(), "container"),
         live::count(progress.syscalls.into(), "distinct call"),
     ));
-    if let Some(error) = status.operation_error {
-        warn(error);
+    for problem in problems(trace) {
+        warn(problem);
     }
-    if let Some(warning) = status.operation_warning.filter(|_| status.outputs.is_empty()) {
-        warn(warning);
-    }
+}
+
+/// What people should look into. What a warning says of documents, the documents say themselves.
+fn problems(trace: &Trace) -> Vec<String> {
+    let status = trace.status.clone().unwrap_or_default();
+    let warning = status.operation_warning.filter(|_| status.outputs.is_empty());
+    status.operation_error.into_iter().chain(warning).collect()
 }
 
 /// Prints each document as it is made, until the recording ends or somebody has seen enough.
@@ -92,35 +105,79 @@ async fn follow(recording: &Recording, trace: Trace) -> Result<ExitCode> {
     let mut signals = Signals::receive()?;
     let live = Live::new();
     tell(&trace);
+    let mut said = problems(&trace);
     let mut watch = recording.watch(trace);
-    let mut printed = BTreeSet::new();
+    let mut followed = Followed::default();
+    let unread = output::unread();
+    pin!(unread);
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
-        let mut new = outputs(&watch.trace);
-        new.retain(|o| printed.insert((o.node.clone(), o.id.clone(), o.sequence)));
-        new.sort_by_key(|o| (o.time.as_ref().map(|time| time.0), o.sequence));
-        let mut lines = String::new();
-        for output in &new {
-            let mut element = element(output);
-            element["time"] = json!(output.time);
-            lines.extend([element.to_string().as_str(), "\n"]);
+        match output::print(&followed.lines(&watch.trace, &live)) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
+            written => written.context("cannot write to standard output")?,
         }
-        if !lines.is_empty() {
-            output::to_stdout(&lines)?;
+        let problems = problems(&watch.trace);
+        for problem in problems.iter().filter(|problem| !said.contains(problem)) {
+            live.warn(problem);
         }
-        let status = watch.trace.status.as_ref();
-        if matches!(status.and_then(|s| s.state.as_ref()), Some(State::Stopped | State::Completed)) {
-            return Ok(ExitCode::SUCCESS);
+        said = problems;
+        let state = watch.trace.status.as_ref().and_then(|s| s.state.as_ref());
+        if matches!(state, Some(State::Stopped | State::Completed)) {
+            return followed.ended(&watch.trace);
         }
         tokio::select! {
             biased;
-            () = signals.next() => return Ok(ExitCode::SUCCESS),
+            () = signals.next() => return Ok(status(!followed.incomplete, followed.objected)),
+            () = &mut unread => return Ok(ExitCode::SUCCESS),
             changed = watch.next(&live) => changed?,
             _ = ticks.tick() => {
                 let progress = watch.trace.status.as_ref().and_then(|s| s.progress.as_ref());
                 live.show(live::recording(progress, Timestamp::now()));
             }
         }
+    }
+}
+
+/// What was printed of a recording, and how it was.
+#[derive(Default)]
+struct Followed {
+    /// Node, id and number of each.
+    printed: BTreeSet<(String, String, u64)>,
+    /// Whether there was a document among them.
+    document: bool,
+    /// Whether one was incomplete.
+    incomplete: bool,
+    /// Whether the gadget objected to what one says.
+    objected: bool,
+}
+
+impl Followed {
+    /// The documents that are new, each in a line; what there is to say beside them is told.
+    fn lines(&mut self, trace: &Trace, live: &Live) -> String {
+        let mut new = outputs(trace);
+        new.retain(|o| self.printed.insert((o.node.clone(), o.id.clone(), o.sequence)));
+        new.sort_by_key(|o| (o.time.as_ref().map(|time| time.0), o.sequence));
+        let remarks = remarks(&new);
+        self.document |= new.iter().any(is_made);
+        self.incomplete |= !remarks.lost.is_empty();
+        self.objected |= !remarks.objections.is_empty();
+        live.aside(|| remarks.tell());
+        let written = |output: &Output| {
+            let mut element = element(output);
+            element["time"] = json!(output.time);
+            format!("{element}\n")
+        };
+        new.iter().map(written).collect()
+    }
+
+    /// How a recording ended of which this was printed.
+    fn ended(&self, trace: &Trace) -> Result<ExitCode> {
+        if !self.document {
+            return Err(results(trace).without_text().into());
+        }
+        // Where there is something, an error is that something else is missing.
+        let whole = trace.status.as_ref().is_none_or(|s| s.operation_error.is_none());
+        Ok(status(whole && !self.incomplete, self.objected))
     }
 }

@@ -1,6 +1,6 @@
 //! How a recording begins: what has to be there, and what to say where it is not.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, process::ExitCode, time::Duration};
 
 use anyhow::{Result, anyhow, bail, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -8,10 +8,11 @@ use kube::Api;
 use tokio::time::timeout;
 
 use crate::{
-    connection::Connection,
+    connection::{Connection, InTime as _},
     errors::{Explain as _, Needs, is_forbidden},
     live::Live,
-    recording::{Interrupted, Recording, Settled, unless},
+    note, output,
+    recording::{Interrupted, Recording, Settled, Unmade, unless},
     runtime, signals,
     target::{Wanted, new_id, object, subject},
     warn,
@@ -50,7 +51,7 @@ async fn find_pod(connection: &Connection, wanted: &mut Wanted) -> Result<()> {
     };
     let who = format!("{}/{}", filter.namespace, filter.podname);
     let pods = Api::<Pod>::namespaced(connection.client.clone(), &filter.namespace);
-    let pod = match pods.get_opt(&filter.podname).await {
+    let pod = match pods.get_opt(&filter.podname).in_time().await {
         Ok(Some(pod)) => pod,
         // It may come later, and the nodes say so. Or who may record it may not look at it: the nodes may.
         Ok(None) => return Ok(()),
@@ -70,17 +71,37 @@ async fn find_pod(connection: &Connection, wanted: &mut Wanted) -> Result<()> {
             "pod {who} has ended ({phase}): unless it starts anew, there is nothing to record"
         ));
     }
+    if pod.metadata.deletion_timestamp.is_some() {
+        warn(format_args!("pod {who} is being deleted: what takes its name after it is recorded, too"));
+    }
+    let lives = lives(&pod);
+    let stays = lives && !comes_back(&pod);
     let node = pod.spec.and_then(|spec| spec.node_name).unwrap_or_default();
     let asked = &mut wanted.spec.node;
     if asked.is_empty() {
-        *asked = node;
+        // Where the pod may come up elsewhere, all nodes look out for it.
+        if stays {
+            *asked = node;
+        }
     } else {
         ensure!(
-            node.is_empty() || node == *asked,
+            !lives || node.is_empty() || node == *asked,
             "pod {who} is on node {node}, not on {asked}: leave --node out"
         );
     }
     Ok(())
+}
+
+/// Whether a pod has not come to its end.
+fn lives(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+    pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// Whether another pod takes the name of this one when it ends, perhaps on another node.
+fn comes_back(pod: &Pod) -> bool {
+    let owners = pod.metadata.owner_references.iter().flatten();
+    owners.into_iter().any(|owner| owner.controller == Some(true) && owner.kind == "StatefulSet")
 }
 
 /// The names of all containers of a pod.
@@ -111,19 +132,34 @@ pub(crate) fn check(settled: &Settled, wanted: &Wanted, live: &Live) -> Result<(
     Ok(())
 }
 
-/// Starts a recording that goes on when this command has ended; gives its id.
+/// Starts a recording that goes on when this command has ended, and prints its id. `stop` is what ends it.
 pub(crate) async fn detached(
     connection: &Connection,
     wanted: &mut Wanted,
     patience: Duration,
-) -> Result<String> {
+    stop: &str,
+) -> Result<ExitCode> {
+    let id = started(connection, wanted, patience).await?;
+    let how = format!("{stop} {id} -n {}", wanted.namespace);
+    output::print(&format!("{id}\n")).map_err(|error| {
+        anyhow!("the id cannot be written to standard output: {error}; end the recording with: {how}")
+    })?;
+    // Who may not look into all namespaces has to name it.
+    if wanted.namespace != connection.context {
+        note(format_args!("end it with: {how}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts a recording; gives its id.
+async fn started(connection: &Connection, wanted: &mut Wanted, patience: Duration) -> Result<String> {
     let nodes = prepare(connection, wanted).await?;
     let id = new_id();
     let live = Live::new();
     let mut signals = signals::Signals::receive()?;
     let outcome = match unless(Recording::create(connection, wanted, &id), signals.next()).await {
         Ok(created) => {
-            let (recording, trace) = created?;
+            let (recording, trace) = created.map_err(|unmade| told(unmade, wanted, &id))?;
             let mut watch = recording.watch(trace);
             let settled = unless(watch.settle("start", 0, &nodes, patience, &live), signals.next()).await;
             settled.map(|settled| settled.and_then(|settled| check(&settled, wanted, &live)))
@@ -138,6 +174,18 @@ pub(crate) async fn detached(
             Err(error)
         }
     }
+}
+
+/// What somebody should know about a Trace that nobody knows to be there.
+fn told(Unmade { error, perhaps }: Unmade, wanted: &Wanted, id: &str) -> anyhow::Error {
+    if !perhaps {
+        return error;
+    }
+    let namespace = &wanted.namespace;
+    anyhow!(
+        "{error}; it may be recorded all the same: see kubectl gadget show {id} -n {namespace}, and if it is there, delete it: \
+         kubectl gadget delete {id} -n {namespace}"
+    )
 }
 
 /// Deletes a Trace at the end of a command. It should not hold up the end.

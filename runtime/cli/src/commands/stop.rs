@@ -1,15 +1,15 @@
 //! `stop`: ends a recording, and prints what came of it.
 
-use std::{collections::BTreeSet, process::ExitCode, time::Duration};
+use std::{collections::BTreeSet, path::Path, process::ExitCode, time::Duration};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use gadgetd_kube::{OPERATION, State, Trace};
 use kube::ResourceExt as _;
 
 use crate::{
     cli::{ClusterArgs, StopArgs},
     connection::Connection,
-    documents::{deliver, results},
+    documents::{Undelivered, deliver, results},
     live::Live,
     note, output,
     recording::{Recording, Settled},
@@ -22,9 +22,29 @@ pub(crate) async fn main(cluster: &ClusterArgs, args: &StopArgs) -> Result<ExitC
     }
     let (recording, trace) = Recording::find(&connection, &args.id).await?;
     let settled = end(&recording, trace, cluster.wait).await?;
-    let outcome = deliver(&results(&settled.trace), &settled.missing, args.output.as_deref());
-    note(format_args!("the recording is kept until: kubectl gadget delete {}", args.id));
+    let outcome = hand_over(&recording, &args.id, &settled, args.output.as_deref())?;
+    note(format_args!(
+        "the recording is kept until: kubectl gadget delete {} -n {}",
+        args.id, recording.namespace
+    ));
     outcome
+}
+
+/// Prints what a recording came to. Fails where that could not be written, and the Trace has the only copy; within, what
+/// else the command ends with.
+pub(crate) fn hand_over(
+    recording: &Recording,
+    id: &str,
+    settled: &Settled,
+    file: Option<&Path>,
+) -> Result<Result<ExitCode>> {
+    match deliver(&results(&settled.trace), &settled.missing, file) {
+        Err(error @ Undelivered::Unwritten(_)) => Err(anyhow!(
+            "{error}; the recording is kept, and has it: kubectl gadget show {id} -n {}",
+            recording.namespace
+        )),
+        outcome => Ok(outcome.map_err(Into::into)),
+    }
 }
 
 /// Ends a recording, unless it has ended; gives what it came to.

@@ -10,21 +10,25 @@ use std::{
 
 use anyhow::{Result, bail};
 use gadgetd_kube::{Trace, finalizer_node};
+use k8s_openapi::api::{
+    apps::v1::DaemonSet,
+    core::v1::{Namespace, Pod},
+};
 use kube::{
-    ResourceExt as _,
+    Api, ResourceExt as _,
     api::{DeleteParams, DynamicObject, ListParams},
 };
 use tokio::time::sleep;
 
 use crate::{
     cli::{ClusterArgs, UndeployArgs},
-    connection::Connection,
+    connection::{Connection, InTime as _},
     errors::{Explain as _, Needs, explained, is_not_found},
     live::{Live, count},
-    manifests::{api, kind, manifests, name},
+    manifests::{api, describe, is_ours, kind, manifests, name},
     note,
     recording::{AGAIN, Recording},
-    runtime::{self, by_node},
+    runtime::{self, DAEMON_SET, SELECTOR, by_node},
 };
 
 /// How long nodes may take to end what they record.
@@ -35,6 +39,7 @@ pub(crate) async fn main(cluster: &ClusterArgs, args: &UndeployArgs) -> Result<E
     let undeploy =
         Undeploy { connection: &connection, limit: args.timeout, begun: Instant::now(), live: Live::new() };
     let mut objects = manifests(&cluster.runtime_namespace, None)?;
+    undeploy.elsewhere().await?;
     undeploy.recordings().await?;
     // The definitions go when nobody makes objects of them any more, the namespace when it is empty.
     objects.reverse();
@@ -47,7 +52,11 @@ pub(crate) async fn main(cluster: &ClusterArgs, args: &UndeployArgs) -> Result<E
     objects.sort_by_key(order);
     let mut removed = 0;
     for object in &objects {
-        removed += usize::from(undeploy.remove(object).await?);
+        removed += usize::from(match kind(object) {
+            "DaemonSet" => undeploy.daemon_set(object).await?,
+            "Namespace" => undeploy.namespace(object).await?,
+            _ => undeploy.remove(object).await?,
+        });
     }
     note(match removed {
         0 => "the runtime is not deployed: there was nothing to remove",
@@ -64,10 +73,32 @@ struct Undeploy<'a> {
 }
 
 impl Undeploy<'_> {
-    fn check(&self, waits_for: &str) -> Result<()> {
+    /// Fails where it has taken too long. `see` is what to type to find out why.
+    fn check(&self, waits_for: &str, see: &str) -> Result<()> {
         if self.begun.elapsed() > self.limit {
             let limit = humantime::format_duration(self.limit);
-            bail!("{waits_for} is not gone after {limit}; see what holds it: kubectl describe {waits_for}");
+            bail!("{waits_for} is not gone after {limit}; see what holds it: {see}");
+        }
+        Ok(())
+    }
+
+    /// Refuses to take the definitions away from a runtime that is in another namespace.
+    async fn elsewhere(&self) -> Result<()> {
+        let Connection { client, system, .. } = self.connection;
+        let (what, needs) = ("look for the runtime", Needs::Admin);
+        let here = Api::<DaemonSet>::namespaced(client.clone(), system);
+        if here.get_opt(DAEMON_SET).in_time().await.explain(what, needs)?.is_some() {
+            return Ok(());
+        }
+        let sets = Api::<DaemonSet>::all(client.clone());
+        let sets = sets.list(&ListParams::default().labels(SELECTOR)).in_time().await.explain(what, needs)?;
+        if let Some(other) = sets.items.first() {
+            let there = other.namespace().unwrap_or_default();
+            bail!(
+                "the runtime is not in namespace {system}, but there is DaemonSet {there}/{}: to remove that, add \
+                 --runtime-namespace {there}",
+                other.name_any()
+            );
         }
         Ok(())
     }
@@ -101,13 +132,13 @@ impl Undeploy<'_> {
                 }
                 recording.give_up(trace, |node| late || !works.contains(node)).await?;
             }
-            self.check("traces.gadget.kinvolk.io --all-namespaces")?;
+            self.check("a recording", "kubectl describe traces.gadget.kinvolk.io --all-namespaces")?;
             sleep(AGAIN).await;
         }
     }
 
     async fn traces(&self) -> Result<Vec<Trace>> {
-        match self.connection.all_traces().list(&ListParams::default()).await {
+        match self.connection.all_traces().list(&ListParams::default()).in_time().await {
             Ok(traces) => Ok(traces.items),
             Err(error) if is_not_found(&error) => Ok(Vec::new()),
             Err(error) => Err(explained(&error, "list recordings", Needs::Admin)),
@@ -119,25 +150,80 @@ impl Undeploy<'_> {
         let api = api(&self.connection.client, object)?;
         let called = object.metadata.name.as_deref().unwrap_or_default();
         let what = name(object);
-        match api.delete(called, &DeleteParams::background()).await {
+        match api.delete(called, &DeleteParams::background()).in_time().await {
             Ok(_) => {}
             Err(error) if is_not_found(&error) => return Ok(false),
             Err(error) => return Err(explained(&error, format_args!("delete {what}"), Needs::Admin)),
         }
-        loop {
-            let mut left =
-                api.get_opt(called).await.explain(format_args!("read {what}"), Needs::Admin)?.is_some();
-            if kind(object) == "DaemonSet" && !left {
-                // Its pods still work for Traces.
-                left = runtime::pods(self.connection).await?.is_some_and(|pods| !pods.is_empty());
-            }
-            if !left {
-                self.live.note(format_args!("{what} deleted"));
-                return Ok(true);
-            }
+        while api
+            .get_opt(called)
+            .in_time()
+            .await
+            .explain(format_args!("read {what}"), Needs::Admin)?
+            .is_some()
+        {
             self.live.show(format_args!("waiting for the end of {what}"));
-            self.check(&what)?;
+            self.check(&what, &describe(object))?;
             sleep(AGAIN).await;
         }
+        self.live.note(format_args!("{what} deleted"));
+        Ok(true)
+    }
+
+    /// Removes the `DaemonSet`, and waits for its pods: they work for Traces until they are gone. An earlier try may
+    /// have left them alone.
+    async fn daemon_set(&self, object: &DynamicObject) -> Result<bool> {
+        let was_there = self.remove(object).await?;
+        let mut told = BTreeSet::new();
+        loop {
+            let pods = runtime::pods(self.connection).await?.unwrap_or_default();
+            if pods.is_empty() {
+                return Ok(was_there);
+            }
+            let ready = runtime::ready_nodes(self.connection).await?;
+            for pod in &pods {
+                self.end(pod, &ready, &mut told).await?;
+            }
+            self.live.show(format_args!("waiting for the end of {}", count(pods.len() as u64, "pod")));
+            let see = format!("kubectl describe pods -n {} -l {SELECTOR}", self.connection.system);
+            self.check(&format!("pod {}", pods[0].name_any()), &see)?;
+            sleep(AGAIN).await;
+        }
+    }
+
+    /// Ends a pod that nobody ends: on a node that does not work, there is nobody who could.
+    async fn end(&self, pod: &Pod, ready: &BTreeSet<String>, told: &mut BTreeSet<String>) -> Result<()> {
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
+        let lost = node.filter(|node| !ready.contains(*node));
+        if lost.is_none() && pod.metadata.deletion_timestamp.is_some() {
+            return Ok(());
+        }
+        if let Some(node) = lost.filter(|node| told.insert((*node).clone())) {
+            self.live.warn(format_args!(
+                "node {node} is not ready: its pod is deleted by force, and what gadgetd pinned there stays until it boots"
+            ));
+        }
+        let how = DeleteParams { grace_period_seconds: lost.map(|_| 0), ..DeleteParams::default() };
+        let pods = Api::<Pod>::namespaced(self.connection.client.clone(), &self.connection.system);
+        match pods.delete(&pod.name_any(), &how).in_time().await {
+            Err(error) if !is_not_found(&error) => {
+                Err(explained(&error, format_args!("delete pod {}", pod.name_any()), Needs::Admin))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the namespace, if `deploy` made it: in another there are things that are not ours.
+    async fn namespace(&self, object: &DynamicObject) -> Result<bool> {
+        let namespace = &self.connection.system;
+        let namespaces = Api::<Namespace>::all(self.connection.client.clone());
+        let found = namespaces.get_opt(namespace).in_time().await;
+        let found = found.explain(format_args!("read {}", name(object)), Needs::Admin)?;
+        if found.is_some_and(|found| !is_ours(&found)) {
+            self.live
+                .note(format_args!("namespace {namespace} stays: it was not made by kubectl gadget deploy"));
+            return Ok(false);
+        }
+        self.remove(object).await
     }
 }

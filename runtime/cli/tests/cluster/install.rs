@@ -34,21 +34,21 @@ impl Drop for Controllers {
 
 impl Controllers {
     /// For one node, whose pod becomes ready or not.
-    fn start(client: Client, ready: bool) -> Self {
+    fn start(client: Client, system: &'static str, ready: bool) -> Self {
         Self(tokio::spawn(async move {
             loop {
                 // What fails now is tried again.
-                let _ = daemon_set(&client, ready).await;
-                let _ = namespace(&client).await;
+                let _ = daemon_set(&client, system, ready).await;
+                let _ = namespace(&client, system).await;
                 sleep(Duration::from_millis(50)).await;
             }
         }))
     }
 }
 
-async fn daemon_set(client: &Client, ready: bool) -> Result<()> {
-    let sets = Api::<DaemonSet>::namespaced(client.clone(), SYSTEM);
-    let pods = Api::<Pod>::namespaced(client.clone(), SYSTEM);
+async fn daemon_set(client: &Client, system: &str, ready: bool) -> Result<()> {
+    let sets = Api::<DaemonSet>::namespaced(client.clone(), system);
+    let pods = Api::<Pod>::namespaced(client.clone(), system);
     let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
     let Some(set) = sets.get_opt("gadgetd").await? else {
         pods.delete("gadgetd-1", &now).await?;
@@ -80,15 +80,80 @@ async fn daemon_set(client: &Client, ready: bool) -> Result<()> {
 }
 
 /// Lets a namespace go that is being deleted.
-async fn namespace(client: &Client) -> Result<()> {
+async fn namespace(client: &Client, system: &str) -> Result<()> {
     let namespaces = Api::<Namespace>::all(client.clone());
     let Some(mut found) =
-        namespaces.get_opt(SYSTEM).await?.filter(|n| n.metadata.deletion_timestamp.is_some())
+        namespaces.get_opt(system).await?.filter(|n| n.metadata.deletion_timestamp.is_some())
     else {
         return Ok(());
     };
     found.spec = Some(k8s_openapi::api::core::v1::NamespaceSpec { finalizers: Some(Vec::new()) });
-    namespaces.replace_subresource("finalize", SYSTEM, &PostParams::default(), &found).await?;
+    namespaces.replace_subresource("finalize", system, &PostParams::default(), &found).await?;
+    Ok(())
+}
+
+/// A node that is there, and works or not.
+async fn node(client: &Client, name: &str, ready: bool) -> Result<()> {
+    let nodes = Api::<Node>::all(client.clone());
+    make(&nodes, json!({ "metadata": { "name": name } })).await?;
+    let is = if ready { "True" } else { "Unknown" };
+    let status = Patch::Merge(json!({ "status": { "conditions": [{ "type": "Ready", "status": is }] } }));
+    nodes.patch_status(name, &PatchParams::default(), &status).await?;
+    Ok(())
+}
+
+/// A pod of the runtime on a node that is down: whoever deletes it does not see it go.
+async fn lost_pod(client: &Client, system: &str) -> Result<()> {
+    node(client, "n2", false).await?;
+    let pods = Api::<Pod>::namespaced(client.clone(), system);
+    let labels = json!({ "app.kubernetes.io/name": "gadgetd", "app.kubernetes.io/component": "node" });
+    let pod = json!({
+        "metadata": { "name": "gadgetd-2", "labels": labels },
+        "spec": { "nodeName": "n2", "containers": [{ "name": "gadgetd", "image": "x" }] },
+    });
+    make(&pods, pod).await?;
+    let deleted = pods.delete("gadgetd-2", &DeleteParams::default()).await?;
+    ensure!(deleted.is_left(), "the pod is gone");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_of_somebody_else_is_used_as_it_is_and_stays() -> Result<()> {
+    const THEIRS: &str = "monitoring";
+    if assets(Tier::Api).is_none() {
+        return Ok(());
+    }
+    let server = ApiServer::start().await?;
+    let admin = server.client(&User::admin()).await?;
+    let cli = Cli::with(server.kubeconfig(&User::admin())?);
+    node(&admin, "n1", true).await?;
+    let namespaces = Api::<Namespace>::all(admin.clone());
+    let labels = json!({ "pod-security.kubernetes.io/enforce": "baseline" });
+    for name in [THEIRS, SYSTEM] {
+        make(&namespaces, json!({ "metadata": { "name": name, "labels": labels } })).await?;
+    }
+    let before = namespaces.get(THEIRS).await?.metadata.labels;
+
+    // Another runtime has a namespace of the same name.
+    cli.run(["undeploy"]).await?.code(0).says("namespace gadget stays").says("there was nothing to remove");
+    let _controllers = Controllers::start(admin.clone(), THEIRS, true);
+    let there = ["--runtime-namespace", THEIRS];
+    let deployed = cli.run(["deploy"].iter().chain(&there)).await?.code(0).says("ready on 1 node");
+    deployed.says("it is used as it is").says("kubectl label --overwrite namespace monitoring pod-security");
+    assert_eq!(namespaces.get(THEIRS).await?.metadata.labels, before);
+    cli.run(["undeploy"]).await?.fails("DaemonSet monitoring/gadgetd").says("--runtime-namespace monitoring");
+
+    // An earlier try has left a pod of a node that is down.
+    let sets = Api::<DaemonSet>::namespaced(admin.clone(), THEIRS);
+    sets.delete("gadgetd", &DeleteParams::default()).await?;
+    lost_pod(&admin, THEIRS).await?;
+    let undeployed = cli.run(["undeploy"].iter().chain(&there)).await?.code(0).says("the runtime is removed");
+    undeployed.says("node n2 is not ready").says("namespace monitoring stays");
+    let pods = Api::<Pod>::namespaced(admin.clone(), THEIRS).list(&ListParams::default()).await?;
+    assert_eq!(names(&pods.items), [""; 0]);
+    for name in [THEIRS, SYSTEM] {
+        assert_eq!(namespaces.get(name).await?.metadata.deletion_timestamp, None, "{name}");
+    }
     Ok(())
 }
 
@@ -100,7 +165,7 @@ async fn the_runtime_comes_works_and_goes() -> Result<()> {
     let server = ApiServer::start().await?;
     let admin = server.client(&User::admin()).await?;
     let cli = Cli::with(server.kubeconfig(&User::admin())?);
-    make(&Api::<Node>::all(admin.clone()), json!({ "metadata": { "name": "n1" } })).await?;
+    node(&admin, "n1", true).await?;
 
     // Nothing is there.
     let run = ["run", "seccomp", "-n", "default", "-p", "x"];
@@ -121,14 +186,14 @@ async fn the_runtime_comes_works_and_goes() -> Result<()> {
     );
 
     // A node that does not get it.
-    let controllers = Controllers::start(admin.clone(), false);
+    let controllers = Controllers::start(admin.clone(), SYSTEM, false);
     let deploy = ["deploy", "--image", "registry.example/gadgetd:x", "--timeout", "2s"];
     cli.run(deploy).await?.fails("n1: ImagePullBackOff: no such image").says("get pods");
     cli.run(run).await?.fails("ready on no node").says("ImagePullBackOff");
     drop(controllers);
 
     // The same again, and it does. Whoever does it twice has it once.
-    let controllers = Controllers::start(admin.clone(), true);
+    let controllers = Controllers::start(admin.clone(), SYSTEM, true);
     for _ in 0..2 {
         cli.run(["deploy", "--image", "registry.example/gadgetd:y"]).await?.code(0).says("ready on 1 node");
     }
@@ -160,8 +225,9 @@ async fn the_runtime_comes_works_and_goes() -> Result<()> {
         trace.metadata.finalizers = Some(vec![finalizer(node)]);
         traces.create(&PostParams::default(), &trace).await?;
     }
+    lost_pod(&admin, SYSTEM).await?;
     let undeploy = cli.run(["undeploy", "--timeout", "30s"]).await?.code(0).says("the runtime is removed");
-    assert!(undeploy.stderr.contains("node gone does not end its recordings"), "{undeploy:?}");
+    undeploy.says("node gone does not end its recordings").says("node n2 is not ready");
     drop(controllers);
     let gone = async {
         let left: Vec<String> = [

@@ -1,10 +1,17 @@
 //! Recordings that go on by themselves: `--detach`, `seccomp-advisor`, `list`, `show`, `stop`, `delete`.
 
+use std::io::Read as _;
+
 use anyhow::{Context as _, Result};
+use gadgetd_core::Loss;
 use gadgetd_kube::{OutputMode, State};
 use gadgetd_kube_tests::{SYSTEM, names, spec, spo::releases};
-use kube::ResourceExt as _;
-use serde_json::Value;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
 
 use crate::support::{Finished, names_in, scene};
 
@@ -143,6 +150,81 @@ async fn documents_are_shown_as_they_come() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_follows_learns_what_goes_wrong_and_how_it_ends() -> Result<()> {
+    let scene = scene!();
+    let cli = scene.cli()?;
+    let trace = scene.cluster.trace(SYSTEM, &names("trace"));
+    let name = format!("{SYSTEM}/{}", trace.name);
+    let mut of_stream = spec(&scene.node, &scene.shop, "cart-0");
+    of_stream.output_mode = OutputMode::Stream;
+    trace.create(of_stream).await?;
+    trace.operate("start", &[]).await?;
+    let (mut reader, writer) = std::io::pipe()?;
+    let head = cli.start_into(writer, ["show", "-f", &name])?;
+    let whole = cli.start(["show", "-f", &name])?;
+    for follow in [&head, &whole] {
+        follow.stderr.until("started").await?;
+    }
+    trace.operate("dance", &[]).await?;
+    whole.stderr.until("warning: Unsupported operation").await?;
+    let app = scene.start("app", &[0]);
+    scene.world.lose(&app, Loss::UnknownNumbers(2));
+    scene.world.end(&app);
+    whole.stdout.until("read").await?;
+    // Who has seen the first line has seen enough, though the recording goes on.
+    tokio::task::spawn_blocking(move || reader.read_exact(&mut [0])).await??;
+    head.finish().await?.code(0);
+    trace.operate("stop", &[]).await?;
+    whole.finish().await?.code(3).says("incomplete: ");
+    trace.delete().await?;
+
+    // One that ends with nothing.
+    trace.create(spec(&scene.node, &scene.shop, "none")).await?;
+    trace.operate("start", &[]).await?;
+    let follow = cli.start(["show", "-f", &name])?;
+    follow.stderr.until("started").await?;
+    trace.operate("stop", &[]).await?;
+    follow.finish().await?.fails("there is no result: ");
+    trace.delete().await?;
+    scene.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_that_may_come_up_elsewhere_is_recorded_on_all_nodes() -> Result<()> {
+    let scene = scene!(alone);
+    let cli = scene.cli()?;
+    let pods = Api::<Pod>::namespaced(scene.cluster.admin.clone(), &scene.shop);
+    for name in ["web-0", "ended", "leaving"] {
+        scene.pod(name, &["app"]).await?;
+    }
+    let owner = |kind: &str| {
+        let owner =
+            json!({ "apiVersion": "apps/v1", "kind": kind, "name": "web", "uid": "1", "controller": true });
+        Patch::Merge(json!({ "metadata": { "ownerReferences": [owner] } }))
+    };
+    pods.patch("web-0", &PatchParams::default(), &owner("StatefulSet")).await?;
+    pods.patch("cart-0", &PatchParams::default(), &owner("ReplicaSet")).await?;
+    let ended = Patch::Merge(json!({ "status": { "phase": "Succeeded" } }));
+    pods.patch_status("ended", &PatchParams::default(), &ended).await?;
+    pods.delete("leaving", &DeleteParams::default()).await?;
+    for (name, said, pinned) in [
+        ("cart-0", "", true),
+        ("web-0", "", false),
+        ("ended", "has ended (Succeeded)", false),
+        ("leaving", "is being deleted", false),
+    ] {
+        let line = ["run", "seccomp", "-n", &scene.shop, "-p", name, "--detach"];
+        let id = word(&cli.run(line).await?.code(0).says(said));
+        let shown = cli.run(["show", &id, "-o", "json"]).await?.code(0).json();
+        let node = if pinned { scene.node.as_str() } else { "" };
+        assert_eq!(shown["spec"]["node"].as_str().unwrap_or_default(), node, "{name}: {shown}");
+        cli.run(["delete", &id]).await?.code(0);
+    }
+    scene.nothing_left().await?;
+    scene.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_absent_node_holds_can_be_given_up() -> Result<()> {
     let scene = scene!();
     let trace = scene.cluster.trace(&scene.shop, &names("trace"));
@@ -154,6 +236,12 @@ async fn what_an_absent_node_holds_can_be_given_up() -> Result<()> {
     let cli = scene.cli()?;
     let line = ["delete", &trace.name, "-n", &scene.shop, "--wait", "1s"];
     cli.run(line).await?.fails("held by node").says("--force");
+    // The others are deleted all the same.
+    let free = scene.cluster.trace(&scene.shop, &names("trace"));
+    free.create(spec("gone", &scene.shop, "cart-0")).await?;
+    let both = cli.run(line.iter().chain(&[free.name.as_str()])).await?.fails("held by node");
+    let said = both.says(&format!("{} deleted", free.name));
+    assert!(said.stderr.contains(&format!("error: {} is deleted, but held", trace.name)), "{said:?}");
     cli.run(line.iter().chain(&["--force"])).await?.code(0);
     assert_eq!(trace.api.get_opt(&trace.name).await?.map(|t| t.name_any()), None);
     scene.stop().await

@@ -1,5 +1,7 @@
 //! `run`: in the foreground.
 
+use std::fs::File;
+
 use anyhow::Result;
 use gadgetd_core::Loss;
 use gadgetd_e2e::{User, eventually};
@@ -14,7 +16,7 @@ use kube::{
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::support::{Cli, Scene, names_in, scene};
+use crate::support::{Cli, Lossy, Scene, names_in, scene};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_container_is_recorded_until_somebody_ends_it() -> Result<()> {
@@ -183,6 +185,47 @@ async fn an_outage_of_the_api_server_costs_nothing() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trace_whose_making_was_not_confirmed_is_not_left_unknown() -> Result<()> {
+    let scene = scene!();
+    scene.start("app", &[0]);
+    let way = Lossy::to(&scene).await?;
+    let run = ["run", "seccomp", "-n", &scene.shop, "-p", "cart-0", "-c", "app"];
+    let finished = way.cli().run(run).await?.fails("cannot be reached");
+    assert!(!finished.stderr.contains("is left"), "{finished:?}");
+    scene.nothing_left().await?;
+
+    let way = Lossy::to(&scene).await?;
+    let start = ["seccomp-advisor", "start", "-n", &scene.shop, "-p", "cart-0", "-c", "app"];
+    let finished = way.cli().run(start).await?.fails("it may be recorded all the same");
+    let id = finished.stderr.split("gadget delete ").nth(1).and_then(|rest| rest.split(' ').next());
+    let deleted = scene.cli()?.run(["delete", id.expect("an id")]).await?;
+    deleted.code(0);
+    scene.nothing_left().await?;
+    scene.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_result_that_could_not_be_written_is_still_there() -> Result<()> {
+    let scene = scene!();
+    scene.start("app", &[0]);
+    let cli = scene.cli()?;
+    let line = ["run", "seccomp", "-n", &scene.shop, "-p", "cart-0", "-c", "app", "--timeout", "1s"];
+    let finished = cli.run_into(File::create("/dev/full")?, line).await?.fails("cannot be written");
+    let way = finished.stderr.split("kubectl gadget ").last().expect("what to do").trim();
+    assert_eq!(cli.run(way.split(' ')).await?.code(0).names(), ["read"]);
+    // Nobody reads it, which somebody who only looks need not know.
+    let unread = || std::io::pipe().map(|(_, writer)| writer);
+    let show: Vec<_> = way.split(' ').collect();
+    cli.run_into(unread()?, show.iter().copied()).await?.code(0);
+    let stop = ["seccomp-advisor", "stop", show[1]];
+    cli.run_into(unread()?, stop).await?.fails(way);
+    cli.run_into(unread()?, ["stop", show[1]]).await?.fails(way);
+    assert_eq!(cli.run(stop).await?.code(0).names(), ["read"]);
+    scene.nothing_left().await?;
+    scene.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn somebody_else_can_end_it() -> Result<()> {
     let scene = scene!();
     scene.start("app", &[0]);
@@ -225,11 +268,23 @@ async fn the_rights_to_one_namespace_are_enough_for_its_pods() -> Result<()> {
     let cli = Cli::of(&scene.cluster, &ada)?;
     let line = ["run", "seccomp", "-n", &scene.shop, "-p", "cart-0", "-c", "app", "--timeout", "1s"];
     assert_eq!(cli.run(line).await?.code(0).names(), ["read"]);
-    cli.run(["list"]).await?.code(1).says("gadget-user");
+    cli.run(["list"]).await?.code(1).says("name a namespace with -n");
     cli.run(["list", "-n", &scene.shop]).await?.code(0);
     let elsewhere = ["run", "seccomp", "-n", "default", "-p", "x"];
     cli.run(elsewhere).await?.fails("a Trace in namespace default cannot be made").says("gadget-user");
     cli.run(["run", "seccomp", "-A", "-p", "x"]).await?.fails("forbidden").says("--namespace gadget");
+    // What she starts she can end as she is told.
+    let start = ["seccomp-advisor", "start", "-n", &scene.shop, "-p", "cart-0", "-c", "app"];
+    let started = cli.run(start).await?.code(0);
+    let id = started.stdout.trim();
+    let stop = format!("kubectl gadget seccomp-advisor stop {id} -n {}", scene.shop);
+    assert!(started.stderr.contains(&stop), "{started:?}");
+    let finished = cli.run(["stop", id]).await?.fails("name the namespace that it is in with -n");
+    assert!(!finished.stderr.contains("rolebinding"), "{finished:?}");
+    cli.run(["stop", id, "-n", "default"]).await?.fails("--namespace default");
+    cli.run(["stop", "default/x"]).await?.fails("--namespace default");
+    let stop: Vec<_> = stop.split(' ').skip(2).collect();
+    assert_eq!(cli.run(stop).await?.code(0).names(), ["read"]);
     // An administrator can be her.
     let as_her = scene.cli()?.run(elsewhere.iter().chain(&["--as", "ada", "--as-group", "staff"])).await?;
     as_her.fails("User \"ada\"");

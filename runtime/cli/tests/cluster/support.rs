@@ -7,7 +7,10 @@ use std::{
     io::{Read, Write as _},
     path::PathBuf,
     process::Stdio,
-    sync::{Arc, Mutex, Once},
+    sync::{
+        Arc, Mutex, Once,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -26,9 +29,13 @@ use rustix::{
     termios::{Winsize, tcsetwinsize},
 };
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, copy},
+    net::{TcpListener, TcpStream},
     process::{Child, Command},
     sync::RwLock,
+    task::JoinHandle,
     time::timeout,
 };
 
@@ -181,6 +188,68 @@ pub(crate) async fn runtime_pod(cluster: &Cluster, node: &str, ready: bool) -> R
     Ok(())
 }
 
+/// A way to the API server that loses one answer: that to whoever made the first Trace in a namespace. The server has
+/// made it, and whoever asked is cut off.
+pub(crate) struct Lossy {
+    kubeconfig: PathBuf,
+    task: JoinHandle<()>,
+    _folder: TempDir,
+}
+
+impl Drop for Lossy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Lossy {
+    pub(crate) async fn to(scene: &Scene) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let (server, here) = (scene.cluster.server().url(), format!("https://{}", listener.local_addr()?));
+        let folder = tempfile::tempdir()?;
+        let kubeconfig = folder.path().join("kubeconfig");
+        let direct = std::fs::read_to_string(scene.cluster.server().kubeconfig(&User::admin())?)?;
+        std::fs::write(&kubeconfig, direct.replace(&server, &here))?;
+        let traces = Api::<Trace>::namespaced(scene.cluster.admin.clone(), &scene.shop);
+        let lost = Arc::new(AtomicBool::new(false));
+        let task = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let address = server.trim_start_matches("https://").to_owned();
+                tokio::spawn(pass(client, address, traces.clone(), lost.clone()));
+            }
+        });
+        Ok(Self { kubeconfig, task, _folder: folder })
+    }
+
+    /// The program on this way.
+    pub(crate) fn cli(&self) -> Cli {
+        Cli::with(self.kubeconfig.clone())
+    }
+}
+
+/// Passes a connection on, until an answer comes that is to be lost.
+async fn pass(client: TcpStream, server: String, traces: Api<Trace>, lost: Arc<AtomicBool>) -> Result<()> {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = TcpStream::connect(server).await?.into_split();
+    let up = async { copy(&mut from_client, &mut to_server).await.map(drop).map_err(anyhow::Error::from) };
+    let down = async {
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            let n = from_server.read(&mut buffer).await?;
+            let made =
+                !lost.load(Ordering::SeqCst) && !traces.list(&ListParams::default()).await?.items.is_empty();
+            if n == 0 || (made && !lost.swap(true, Ordering::SeqCst)) {
+                return Ok(());
+            }
+            to_client.write_all(&buffer[..n]).await?;
+        }
+    };
+    tokio::select! {
+        ended = up => ended,
+        ended = down => ended,
+    }
+}
+
 /// The program for one user.
 pub(crate) struct Cli {
     kubeconfig: PathBuf,
@@ -221,7 +290,28 @@ impl Cli {
         let mut command = Command::new(PROGRAM);
         command.args(arguments);
         self.environment(&mut command);
-        started(command, None)
+        started(command, Stdio::piped(), None)
+    }
+
+    /// Runs it to its end, with its standard output elsewhere.
+    pub(crate) async fn run_into(
+        &self,
+        stdout: impl Into<Stdio>,
+        arguments: impl IntoIterator<Item = &str>,
+    ) -> Result<Finished> {
+        self.start_into(stdout, arguments)?.finish().await
+    }
+
+    /// Starts it with its standard output elsewhere.
+    pub(crate) fn start_into<'a>(
+        &self,
+        stdout: impl Into<Stdio>,
+        arguments: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Started> {
+        let mut command = Command::new(PROGRAM);
+        command.args(arguments);
+        self.environment(&mut command);
+        started(command, stdout.into(), None)
     }
 
     /// Starts it on a terminal; its standard output is captured all the same.
@@ -237,15 +327,18 @@ impl Cli {
         command.args(["-c", &line, "sh", PROGRAM]).args(arguments);
         self.environment(&mut command);
         command.env("TERM", "xterm");
-        started(command, Some(File::from(master)))
+        started(command, Stdio::piped(), Some(File::from(master)))
     }
 }
 
-fn started(mut command: Command, terminal: Option<File>) -> Result<Started> {
+fn started(mut command: Command, stdout: Stdio, terminal: Option<File>) -> Result<Started> {
     default_signals();
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdout(stdout).stderr(Stdio::piped());
     let mut child = command.spawn().context("it does not start")?;
-    let stdout = Text::of(File::from(child.stdout.take().context("stdout")?.into_owned_fd()?));
+    let stdout = match child.stdout.take() {
+        Some(stdout) => Text::of(File::from(stdout.into_owned_fd()?)),
+        None => Text::of(std::io::empty()),
+    };
     let stderr = match &terminal {
         Some(master) => Text::of(master.try_clone()?),
         None => Text::of(File::from(child.stderr.take().context("stderr")?.into_owned_fd()?)),

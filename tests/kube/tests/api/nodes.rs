@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use gadgetd_kube::{State, TraceFilter, TraceSpec, finalizer};
-use gadgetd_kube_tests::{Cluster, Files, Running, SYSTEM, World, names_in, settings, spec, until};
+use gadgetd_kube::{State, Trace, TraceFilter, TraceSpec, TraceStatus, finalizer};
+use gadgetd_kube_tests::{Cluster, Files, Running, SYSTEM, Tracing, World, names_in, settings, spec, until};
 use k8s_openapi::api::core::v1::Node;
 use kube::{
     Api, ResourceExt as _,
@@ -26,6 +26,20 @@ fn run(world: &World, pod: &str, calls: &[u32]) -> String {
     id
 }
 
+fn by_label(node: &str) -> TraceSpec {
+    let labels = [("app".to_owned(), "cart".to_owned())].into();
+    let filter = TraceFilter { namespace: "shop".into(), labels, ..TraceFilter::default() };
+    TraceSpec { filter: Some(filter), ..spec(node, "", "") }
+}
+
+/// Whether so many nodes record.
+fn started(nodes: usize) -> impl Fn(&Trace, &TraceStatus) -> bool {
+    move |_, status| {
+        let started = status.nodes.iter().filter(|node| node.state == Some(State::Started));
+        status.operation == Some(1) && started.count() == nodes
+    }
+}
+
 /// A Trace of all nodes sees every node's Traces: one test, one API server.
 #[tokio::test]
 async fn a_trace_of_all_nodes() -> Result<()> {
@@ -36,19 +50,9 @@ async fn a_trace_of_all_nodes() -> Result<()> {
     run(&one, "cart-1", &[0]);
     run(&two, "cart-2", &[1]);
 
-    let by_label = |node: &str| {
-        let labels = [("app".to_owned(), "cart".to_owned())].into();
-        let filter = TraceFilter { namespace: "shop".into(), labels, ..TraceFilter::default() };
-        TraceSpec { filter: Some(filter), ..spec(node, "", "") }
-    };
     let trace = cluster.trace(SYSTEM, "all");
     trace.create(by_label("")).await?;
     trace.annotate("start", &[]).await?;
-    let started = |n: usize| {
-        move |_: &gadgetd_kube::Trace, s: &gadgetd_kube::TraceStatus| {
-            s.operation == Some(1) && s.nodes.iter().filter(|n| n.state == Some(State::Started)).count() == n
-        }
-    };
     let status = trace.wait("start on all nodes", started(3)).await?;
     // The third has no such pod, and that does not matter.
     assert_eq!((status.operation_error, status.operation_warning), (None, None));
@@ -112,32 +116,42 @@ async fn a_trace_of_all_nodes() -> Result<()> {
     trace.api.patch("moved", &PatchParams::default(), &patch).await?;
     until("end of the recording", || one.recorded().is_empty()).await?;
     // The other may have begun meanwhile.
-    let gone = |t: &gadgetd_kube::Trace, s: &gadgetd_kube::TraceStatus| {
+    let gone = |t: &Trace, s: &TraceStatus| {
         s.nodes.iter().all(|n| n.node != "n1") && !t.finalizers().contains(&finalizer("n1"))
     };
     trace.wait("end of the node's part", gone).await?;
     let status = trace.operate("start", &[]).await?;
     assert_eq!((status.state, status.nodes[0].node.as_str()), (Some(State::Started), "n2"));
 
-    // Two more, which it takes part in: in one it has made a document, and the other ends by itself.
+    loses_a_node(&cluster, &two, running_two, &trace).await?;
+
+    for running in [running_one, running_three, running_four] {
+        running.stop().await?;
+    }
+    Ok(())
+}
+
+/// The node `n2` goes, for which `moved` records.
+async fn loses_a_node(cluster: &Cluster, world: &World, running: Running, moved: &Tracing) -> Result<()> {
+    // Two more that it takes part in: in one it has made a document, and the other ends by itself.
     let widowed = cluster.trace(SYSTEM, "widowed");
     widowed.create(by_label("")).await?;
     widowed.annotate("start", &[]).await?;
     widowed.wait("start on all nodes", started(4)).await?;
-    two.call("cart-2-app-0", &[0]);
+    world.call("cart-2-app-0", &[0]);
     widowed.operate("generate", &[]).await?;
     let timed = cluster.trace(SYSTEM, "timed");
     timed
-        .create(TraceSpec { parameters: [("timeout".to_owned(), "3s".to_owned())].into(), ..by_label("") })
+        .create(TraceSpec { parameters: [("timeout".to_owned(), "8s".to_owned())].into(), ..by_label("") })
         .await?;
     timed.annotate("start", &[]).await?;
     timed.wait("start on all nodes", started(4)).await?;
 
     // A node that went keeps no Trace from being deleted.
-    running_two.kill().await;
+    running.kill().await;
     Api::<Node>::all(cluster.admin.clone()).delete("n2", &DeleteParams::default()).await?;
-    assert_eq!(trace.get().await?.finalizers(), [finalizer("n2")]);
-    trace.delete().await?;
+    assert_eq!(moved.get().await?.finalizers(), [finalizer("n2")]);
+    moved.delete().await?;
 
     // Nor from being stopped. What it had given is there, and what it took with it is told of.
     let status = widowed.operate("stop", &[]).await?;
@@ -148,15 +162,11 @@ async fn a_trace_of_all_nodes() -> Result<()> {
     let warning = status.operation_warning.unwrap_or_default();
     let gone = "Node \"n2\" is gone, and with it what it recorded and had not made documents of";
     assert!(warning.contains(gone), "{warning}");
-    let is_over = |_: &gadgetd_kube::Trace, s: &gadgetd_kube::TraceStatus| s.state == Some(State::Completed);
+    let is_over = |_: &Trace, s: &TraceStatus| s.state == Some(State::Completed);
     let status = timed.wait("end at the timeout", is_over).await?;
     assert_eq!(status.nodes.iter().filter(|n| n.state == Some(State::Stopped)).count(), 1, "{status:?}");
     for trace in [widowed, timed] {
         trace.delete().await?;
-    }
-
-    for running in [running_one, running_three, running_four] {
-        running.stop().await?;
     }
     Ok(())
 }
