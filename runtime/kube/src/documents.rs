@@ -44,7 +44,7 @@ pub const STREAM_MAX: usize = 32;
 /// objects up to 1.5 MiB; the rest is for a document that stands there twice, and for sentences.
 pub const BYTES_MAX: usize = 1 << 20;
 
-/// How many bytes one document may have to stand in a status: where it is the only one, it stands there twice.
+/// How many bytes one document may have there to stand in a status: where it is the only one, it stands there twice.
 pub const DOCUMENT_MAX: usize = 256 << 10;
 
 /// How many entries a Trace holds for each node, with or without documents.
@@ -194,7 +194,7 @@ pub struct Gone {
 pub fn fit(outputs: &mut Vec<Output>, mode: &OutputMode, others: usize) -> Gone {
     let mut gone = Gone::default();
     let stream = *mode == OutputMode::Stream;
-    let document = |o: &Output| o.output.as_ref().map_or(0, String::len);
+    let document = |o: &Output| o.output.as_ref().map_or(0, wire);
     for output in outputs.iter_mut().filter(|o| document(o) > DOCUMENT_MAX) {
         withhold(output);
         gone.documents += 1;
@@ -225,7 +225,9 @@ pub fn fit(outputs: &mut Vec<Output>, mode: &OutputMode, others: usize) -> Gone 
         }
         bytes -= bytes_of_output(oldest);
         count += 1;
-        gone.documents += 1;
+        // A document that was withheld is counted.
+        let somewhere = oldest.resource.is_some() || oldest.localhost_profile.is_some();
+        gone.documents += u64::from(oldest.output.is_some() || somewhere);
     }
     gone.instances.extend(outputs.drain(..count).flat_map(|o| o.instances));
     gone
@@ -251,8 +253,12 @@ fn bytes_of_node(node: &NodeStatus) -> usize {
     2 * wire(node) + FIELDS
 }
 
-fn wire(part: &impl Serialize) -> usize {
-    serde_json::to_vec(part).map_or(0, |json| json.len())
+/// How many bytes something takes as the API server keeps it. That writes JSON which can stand in a page: Go's `encoding/json`
+/// has `\u003c` for `<`.
+fn wire<T: Serialize + ?Sized>(part: &T) -> usize {
+    let json = serde_json::to_vec(part).unwrap_or_default();
+    let escaped = json.iter().filter(|byte| matches!(byte, b'<' | b'>' | b'&')).count();
+    json.len() + escaped * (r"\u003c".len() - 1)
 }
 
 fn withhold(output: &mut Output) {
@@ -422,11 +428,16 @@ mod tests {
 
     #[test]
     fn what_counts_is_the_size_on_the_wire() {
-        // Each of these takes two bytes there.
-        let quotes = Output { output: Some("\"".repeat(DOCUMENT_MAX - 1024)), ..document(0, 0) };
-        let mut outputs =
-            vec![quotes.clone(), document(1, DOCUMENT_MAX - 1024), Output { id: "2".into(), ..quotes }];
-        assert_eq!(fit(&mut outputs, &OutputMode::Status, 0).documents, 1);
+        for (text, bytes) in [("x", 1), ("\"", 2), ("<", 6), ("a&b", 8)] {
+            let whole = |size: usize| Output { output: Some(text.repeat(size / bytes)), ..document(0, 0) };
+            let of = |size: usize| fit(&mut vec![whole(size)], &OutputMode::Status, 0).documents;
+            assert_eq!((of(DOCUMENT_MAX - 10), of(DOCUMENT_MAX + 10)), (0, 1), "{text}");
+            let several = |number: usize| {
+                (0..number).map(|i| Output { id: i.to_string(), ..whole(DOCUMENT_MAX - 1024) })
+            };
+            let mut outputs: Vec<_> = several(5).collect();
+            assert_eq!(fit(&mut outputs, &OutputMode::Status, 0).documents, 1, "{text}");
+        }
         // Documents go before entries, and one entry stays.
         let mut outputs: Vec<_> = (0..=ENTRIES_MAX).map(|i| document(i, 10)).collect();
         assert_eq!(
@@ -435,6 +446,7 @@ mod tests {
         );
         assert!(outputs.iter().all(|o| o.output.is_some()));
         let gone = fit(&mut outputs, &OutputMode::Status, BYTES_MAX / 2 + BYTES_MAX / 4);
+        assert_eq!(gone.documents, ENTRIES_MAX as u64, "each once");
         assert!(outputs.iter().all(|o| o.output.is_none()) && (100..ENTRIES_MAX).contains(&outputs.len()));
         assert_eq!(gone.instances.len(), ENTRIES_MAX - outputs.len());
         fit(&mut outputs, &OutputMode::File, BYTES_MAX);

@@ -381,6 +381,18 @@ pub fn behind<'a>(trace: &'a Trace, here: &Here<'_>) -> Vec<&'a str> {
     others.filter(|n| is_behind(trace, n, here)).map(|n| n.node.as_str()).collect()
 }
 
+/// How long until the time of another node's recording is over: until then nothing may happen that others see, and if the node is
+/// gone, not even then.
+pub fn until_others_end(trace: &Trace, here: &Here<'_>) -> Option<Duration> {
+    if trace.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let counts = |node: &str| trace.spec.node.is_empty() || trace.spec.node == node;
+    let others = trace.status.iter().flat_map(|s| &s.nodes);
+    let others = others.filter(|n| n.node != here.node && counts(&n.node) && n.state == Some(State::Started));
+    others.filter_map(|n| remaining_of(n, here)).filter(|rest| !rest.is_zero()).min()
+}
+
 /// How many nodes that are not behind come before this one: whoever is first looks for those that are. It may be gone itself.
 pub fn rank(trace: &Trace, here: &Here<'_>) -> usize {
     let nodes = trace.status.iter().flat_map(|s| &s.nodes);

@@ -106,7 +106,12 @@ impl Made {
         let text = shortened(text);
         self.errors.insert(format!("{}: {text}", group.who()));
         if let Some(known) = self.outputs.iter_mut().find(|o| renews(&entry, o, self.apart)) {
-            known.ended = entry.ended;
+            Output {
+                instances: known.instances,
+                ended: known.ended,
+                more_instances: known.more_instances,
+                ..
+            } = entry;
             return;
         }
         entry.warning = Some(text);
@@ -221,7 +226,8 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
         let behind = machine::behind(trace, &self.here());
         let rank = u32::try_from(machine::rank(trace, &self.here())).unwrap_or(u32::MAX);
         let look = self.attend(&behind, self.context.settings.grace.saturating_mul(rank.saturating_add(1)));
-        let pause = pause.into_iter().chain(look.await?).min();
+        let ends = machine::until_others_end(trace, &self.here());
+        let pause = pause.into_iter().chain(look.await?).chain(ends).min();
         Ok(pause.map_or_else(Action::await_change, Action::requeue))
     }
 
@@ -273,8 +279,18 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
 
     /// Writes the entries of a node, then the summary of all.
     async fn write(&self, entry: &NodeStatus, outputs: &[Output]) -> Result<Next, StepError> {
+        self.write_on(None, entry, outputs).await
+    }
+
+    /// The same, onto a version of the object and no other.
+    async fn write_on(
+        &self,
+        version: Option<String>,
+        entry: &NodeStatus,
+        outputs: &[Output],
+    ) -> Result<Next, StepError> {
         let status = json!({ "nodes": [entry], "outputs": outputs });
-        match self.apply(&manager(&entry.node), None, status).await? {
+        match self.apply(&manager(&entry.node), version, status).await? {
             Next::Again(after) => self.summarise(&after).await,
             other => Ok(other),
         }
@@ -833,7 +849,8 @@ impl<R: Recorder, U: Runner, F: FileSink> Step<'_, R, U, F> {
         } else {
             refused(entry, refusal)
         };
-        self.write(&entry, &outputs_of(trace, node)).await
+        // It may be there after all, and have written something newer.
+        self.write_on(trace.resource_version(), &entry, &outputs_of(trace, node)).await
     }
 }
 

@@ -480,9 +480,17 @@ fn nodes_that_others_wait_for() {
     entry.started = Some(Time(now() - SignedDuration::from_secs(60)));
     entry.timeout_seconds = Some(61);
     assert_eq!((behind(&trace), absent(&trace)), (vec![], Plan::Idle));
+    let ends = |trace: &Trace| at_n1(|here| until_others_end(trace, here));
+    assert_eq!(ends(&trace), Some(Duration::from_secs(1)));
+    trace.spec.node = "n2".into();
+    assert_eq!(ends(&trace), Some(Duration::from_secs(1)));
+    trace.spec.node = "n3".into();
+    assert_eq!(ends(&trace), None, "what n2 does is of no interest any more");
+    trace.spec.node.clear();
     let entry = trace.status.as_mut().unwrap().nodes.iter_mut().find(|n| n.node == "n2").unwrap();
     entry.timeout_seconds = Some(60);
     assert_eq!((behind(&trace), absent(&trace)), (vec!["n2".into()], Plan::Expire { session: 2 }));
+    assert_eq!(ends(&trace), None);
     // Of that other nodes than its own may tell as well.
     trace.spec.node = "n2".into();
     assert_eq!(plan_at_n1(&trace), Plan::Attend { node: "n2".into() });

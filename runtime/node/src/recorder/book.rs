@@ -180,10 +180,11 @@ impl<S: SyscallSource> Book<S> {
     /// Goes on with what the journal has.
     pub(super) fn begin(&mut self, kept: Kept, now: Instant) {
         self.sessions.extend(kept.sessions.into_iter().map(|s| (s.session.clone(), s)));
-        let absorbed = |c: &ContainerFile| Some(c.held.as_ref()?.absorbed()?.to_owned());
-        let absorbed: BTreeSet<_> = kept.containers.iter().filter_map(absorbed).collect();
+        let absorbed = |c: &ContainerFile| Some((c.held.as_ref()?.absorbed()?.to_owned(), c.sequence));
+        let absorbed: BTreeMap<_, _> = kept.containers.iter().filter_map(absorbed).collect();
         for file in kept.containers {
-            if absorbed.contains(&file.id) {
+            // Of a container that began later under the same id nothing is in another's file.
+            if absorbed.get(&file.id).is_some_and(|sequence| file.sequence < *sequence) {
                 self.forget_file(&file.id);
                 continue;
             }
@@ -635,6 +636,10 @@ impl<S: SyscallSource> Book<S> {
                 Err(_) => Ok(()),
             };
         }
+        if container.held.as_ref().is_some_and(|held| held.has(cgroup)) {
+            // It was given back since somebody looked.
+            return Ok(());
+        }
         if path.as_ref() == Some(&container.cgroup) {
             container.own = Some(cgroup);
         }
@@ -741,8 +746,10 @@ impl<S: SyscallSource> Book<S> {
             // The journal first: a slot that is nobody's is found, a file whose slot is gone is a puzzle.
             self.keep(id);
             done = self.release_slots(id);
-            let held = self.containers.get_mut(id).and_then(|container| container.held.take());
-            self.count_lost(held.as_ref().map_or(&[], Held::losses));
+            if done.is_ok() {
+                let held = self.containers.get_mut(id).and_then(|container| container.held.take());
+                self.count_lost(held.as_ref().map_or(&[], Held::losses));
+            }
         }
         if forget && done.is_ok() {
             self.keep(id);
@@ -814,14 +821,14 @@ impl<S: SyscallSource> Book<S> {
             let before = container.held.take();
             container.held = before.as_ref().map(|own| own.with(oldest, &earlier));
             // A crash from here on leaves the file of one that is in the other's: the next start removes it.
-            if !self.keep(next) {
+            if !(self.keep(next) && self.forget_file(oldest)) {
                 if let Some(container) = self.containers.get_mut(next) {
                     container.held = before;
                 }
+                self.keep(next);
                 return;
             }
             self.containers.remove(oldest);
-            self.forget_file(oldest);
         }
     }
 
@@ -914,14 +921,14 @@ impl<S: SyscallSource> Book<S> {
         true
     }
 
-    fn forget_file(&self, id: &str) {
-        if let Err(error) = self.journal.remove_container(id) {
-            tracing::warn!(
-                container = id,
-                error = chain(&error),
-                "cannot remove what is kept of it elsewhere"
-            );
+    /// Removes the file of a container that is kept elsewhere. Whether it is gone.
+    fn forget_file(&self, id: &str) -> bool {
+        let removed = self.journal.remove_container(id);
+        if let Err(error) = &removed {
+            let error = chain(error);
+            tracing::warn!(container = id, error, "cannot remove what is kept of it elsewhere");
         }
+        removed.is_ok()
     }
 
     /// Counts what was lost of something that is forgotten.

@@ -32,6 +32,11 @@ fn by_label(node: &str) -> TraceSpec {
     TraceSpec { filter: Some(filter), ..spec(node, "", "") }
 }
 
+/// A recording that ends by itself.
+fn for_a_while(spec: TraceSpec) -> TraceSpec {
+    TraceSpec { parameters: [("timeout".to_owned(), "8s".to_owned())].into(), ..spec }
+}
+
 /// Whether so many nodes record.
 fn started(nodes: usize) -> impl Fn(&Trace, &TraceStatus) -> bool {
     move |_, status| {
@@ -141,11 +146,12 @@ async fn loses_a_node(cluster: &Cluster, world: &World, running: Running, moved:
     world.call("cart-2-app-0", &[0]);
     widowed.operate("generate", &[]).await?;
     let timed = cluster.trace(SYSTEM, "timed");
-    timed
-        .create(TraceSpec { parameters: [("timeout".to_owned(), "8s".to_owned())].into(), ..by_label("") })
-        .await?;
+    timed.create(for_a_while(by_label(""))).await?;
     timed.annotate("start", &[]).await?;
     timed.wait("start on all nodes", started(4)).await?;
+    let its_own = cluster.trace(SYSTEM, "its-own");
+    its_own.create(for_a_while(by_label("n2"))).await?;
+    its_own.operate("start", &[]).await?;
 
     // A node that went keeps no Trace from being deleted.
     running.kill().await;
@@ -165,7 +171,10 @@ async fn loses_a_node(cluster: &Cluster, world: &World, running: Running, moved:
     let is_over = |_: &Trace, s: &TraceStatus| s.state == Some(State::Completed);
     let status = timed.wait("end at the timeout", is_over).await?;
     assert_eq!(status.nodes.iter().filter(|n| n.state == Some(State::Stopped)).count(), 1, "{status:?}");
-    for trace in [widowed, timed] {
+    let is_over = |_: &Trace, s: &TraceStatus| s.state == Some(State::Stopped);
+    let status = its_own.wait("end at the timeout", is_over).await?;
+    assert_eq!(status.operation_error.as_deref(), Some(gone));
+    for trace in [widowed, timed, its_own] {
         trace.delete().await?;
     }
     Ok(())
