@@ -1,6 +1,8 @@
 //! etcd and kube-apiserver.
 
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -273,14 +275,20 @@ fn http_get(path: &str) -> Result<http::Request<Vec<u8>>> {
     Ok(http::Request::get(path).body(Vec::new())?)
 }
 
-/// Ports that were free a moment ago.
+/// Ports that were free a moment ago: none of those that the kernel gives to connections, which may take one in between.
 fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    const FIRST: u64 = 20_000;
+    const END: u64 = 30_000;
     let mut ports = [0; N];
     let mut held = Vec::new();
-    for port in &mut ports {
-        let listener = TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), 0))?;
-        *port = listener.local_addr()?.port();
-        held.push(listener);
+    let mut tries = 0..1_000;
+    while held.len() < N {
+        tries.next().context("no port is free between 20000 and 30000")?;
+        let port = u16::try_from(FIRST + RandomState::new().hash_one(held.len()) % (END - FIRST))?;
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            ports[held.len()] = port;
+            held.push(listener);
+        }
     }
     Ok(ports)
 }
