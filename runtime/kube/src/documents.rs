@@ -203,7 +203,7 @@ pub fn fit(outputs: &mut Vec<Output>, mode: &OutputMode, others: usize) -> Gone 
     let mut bytes: usize = outputs.iter().map(bytes_of_output).sum();
     if !stream {
         let mut largest: Vec<_> = outputs.iter_mut().filter(|o| o.output.is_some()).collect();
-        largest.sort_by_key(|o| std::cmp::Reverse(document(o)));
+        largest.sort_by_cached_key(|o| std::cmp::Reverse(document(o)));
         for output in largest {
             if bytes <= room {
                 break;
@@ -256,7 +256,8 @@ fn bytes_of_node(node: &NodeStatus) -> usize {
 /// How many bytes something takes as the API server keeps it. That writes JSON which can stand in a page: Go's `encoding/json`
 /// has `\u003c` for `<`.
 fn wire<T: Serialize + ?Sized>(part: &T) -> usize {
-    let json = serde_json::to_vec(part).unwrap_or_default();
+    // What cannot be written has no size; it must not seem to have room.
+    let Ok(json) = serde_json::to_vec(part) else { return BYTES_MAX };
     let escaped = json.iter().filter(|byte| matches!(byte, b'<' | b'>' | b'&')).count();
     json.len() + escaped * (r"\u003c".len() - 1)
 }

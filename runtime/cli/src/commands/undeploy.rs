@@ -176,7 +176,13 @@ impl Undeploy<'_> {
         let was_there = self.remove(object).await?;
         let mut told = BTreeSet::new();
         loop {
-            let pods = runtime::pods(self.connection).await?.unwrap_or_default();
+            let Some(pods) = runtime::pods(self.connection).await? else {
+                bail!(
+                    "cannot tell whether pods of the runtime are left in namespace {}: listing pods there takes an \
+                     administrator's rights",
+                    self.connection.system
+                );
+            };
             if pods.is_empty() {
                 return Ok(was_there);
             }

@@ -117,15 +117,21 @@ async fn lost_pod(client: &Client, system: &str) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_namespace_of_somebody_else_is_used_as_it_is_and_stays() -> Result<()> {
-    const THEIRS: &str = "monitoring";
+/// An API server that has no gadgetd yet, and its administrator; `None`, said loudly, where there can be none.
+async fn empty_cluster() -> Result<Option<(ApiServer, Client, Cli)>> {
     if assets(Tier::Api).is_none() {
-        return Ok(());
+        return Ok(None);
     }
     let server = ApiServer::start().await?;
     let admin = server.client(&User::admin()).await?;
     let cli = Cli::with(server.kubeconfig(&User::admin())?);
+    Ok(Some((server, admin, cli)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_of_somebody_else_is_used_as_it_is_and_stays() -> Result<()> {
+    const THEIRS: &str = "monitoring";
+    let Some((_server, admin, cli)) = empty_cluster().await? else { return Ok(()) };
     node(&admin, "n1", true).await?;
     let namespaces = Api::<Namespace>::all(admin.clone());
     let labels = json!({ "pod-security.kubernetes.io/enforce": "baseline" });
@@ -159,12 +165,7 @@ async fn a_namespace_of_somebody_else_is_used_as_it_is_and_stays() -> Result<()>
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_runtime_comes_works_and_goes() -> Result<()> {
-    if assets(Tier::Api).is_none() {
-        return Ok(());
-    }
-    let server = ApiServer::start().await?;
-    let admin = server.client(&User::admin()).await?;
-    let cli = Cli::with(server.kubeconfig(&User::admin())?);
+    let Some((server, admin, cli)) = empty_cluster().await? else { return Ok(()) };
     node(&admin, "n1", true).await?;
 
     // Nothing is there.
