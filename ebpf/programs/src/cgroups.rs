@@ -26,17 +26,25 @@ pub fn mkdir(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let enrol_new = ENROL_NEW.get(0).is_some_and(|on| *on != 0);
-    // SAFETY: copies are taken at once.
-    let above = unsafe { CGROUPS.get(cgroup.parent_id()) }.copied();
-    // SAFETY: as above.
-    let maker = unsafe { CGROUPS.get(kernel::current_cgroup_id()) }.copied();
-    match above {
-        // By the container itself, or by the host, in something that was chosen to be recorded as a whole.
-        Some(index) if !enrol_new || maker == above => share(cgroup.id(), index),
-        _ if enrol_new => open(cgroup.id(), ctx.arg(1)),
-        _ => {}
+    let above = slot_index(cgroup.parent_id());
+    // By the container itself, or by the host, in something that was chosen to be recorded as a whole.
+    if above != NO_SLOT && (!enrol_new || slot_index(kernel::current_cgroup_id()) == above) {
+        share(cgroup.id(), above);
+    } else if enrol_new {
+        open(cgroup.id(), ctx.arg(1));
     }
     0
+}
+
+/// What [`slot_index`] gives for a cgroup without a slot.
+const NO_SLOT: u32 = u32::MAX;
+
+/// The slot that a cgroup records into. (Not an `Option`: the compiler would copy a payload that is not there from one
+/// place on the stack to another, and before Linux 6.3 the verifier refuses to read what was never written.)
+#[inline(always)]
+fn slot_index(cgroup: u64) -> u32 {
+    // SAFETY: a copy is taken at once.
+    unsafe { CGROUPS.get(cgroup) }.map_or(NO_SLOT, |index| *index)
 }
 
 #[inline(always)]

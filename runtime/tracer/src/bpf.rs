@@ -8,17 +8,44 @@ use std::{
     ffi::CString,
     io,
     os::{
-        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
     path::Path,
 };
 
 /// Commands of bpf(2) (`linux/bpf.h`).
+const BPF_MAP_CREATE: libc::c_int = 0;
+const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_PROG_TEST_RUN: libc::c_int = 10;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
+
+/// Types of maps.
+const BPF_MAP_TYPE_ARRAY: u32 = 2;
+const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
+
+/// `union bpf_attr` for making a map.
+#[repr(C)]
+struct Create {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    inner_map: u32,
+}
+
+/// The same for changing an element.
+#[repr(C)]
+struct Update {
+    map: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
 
 /// `union bpf_attr` of the commands on pins, up to the last field that is used here. The kernel takes the others for zero.
 #[repr(C)]
@@ -68,6 +95,44 @@ pub(crate) fn attach(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 /// Runs a raw tracepoint program that has no use for its arguments.
 pub(crate) fn run(program: BorrowedFd<'_>) -> io::Result<()> {
     bpf(BPF_PROG_TEST_RUN, &mut Run { program: number(program), result: 0 }).map(drop)
+}
+
+/// Waits for eBPF programs that run.
+///
+/// The kernel has no command for that, but a change of a map of maps returns only when every program that may have seen
+/// the old state has ended (commit 1ae80cf31938). `membarrier(2)` would wait for the same, and refuses to where CPUs run
+/// without a timer tick (`nohz_full=`).
+pub(crate) struct GracePeriod {
+    outer: OwnedFd,
+    inner: OwnedFd,
+}
+
+impl GracePeriod {
+    /// Makes the maps.
+    pub(crate) fn new() -> io::Result<Self> {
+        let array = |map_type, inner_map| {
+            let mut attributes =
+                Create { map_type, key_size: 4, value_size: 4, max_entries: 1, map_flags: 0, inner_map };
+            let map = bpf(BPF_MAP_CREATE, &mut attributes)?;
+            // SAFETY: a new descriptor, and nobody else's.
+            Ok::<_, io::Error>(unsafe { OwnedFd::from_raw_fd(map) })
+        };
+        let inner = array(BPF_MAP_TYPE_ARRAY, 0)?;
+        Ok(Self { outer: array(BPF_MAP_TYPE_ARRAY_OF_MAPS, number(inner.as_fd()))?, inner })
+    }
+
+    /// Returns when every program that ran at the time of the call has ended.
+    pub(crate) fn wait(&self) -> io::Result<()> {
+        let (key, value) = (0_u32, number(self.inner.as_fd()));
+        let mut attributes = Update {
+            map: number(self.outer.as_fd()),
+            padding: 0,
+            key: (&raw const key) as u64,
+            value: (&raw const value) as u64,
+            flags: 0,
+        };
+        bpf(BPF_MAP_UPDATE_ELEM, &mut attributes).map(drop)
+    }
 }
 
 fn number(descriptor: BorrowedFd<'_>) -> u32 {

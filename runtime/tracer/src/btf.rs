@@ -97,6 +97,15 @@ impl<'a> Btf<'a> {
         self.find(TYPEDEF, name).is_some()
     }
 
+    /// Whether an enumeration has a value of that name.
+    pub(crate) fn has_enumerator(&self, enumeration: &str, value: &str) -> bool {
+        let values = self.find(ENUM, enumeration).and_then(|id| self.get(id));
+        values.is_some_and(|values| {
+            let name = |index| read(values.rest, index * 8);
+            (0..values.entries).filter_map(name).any(|name| self.is_named(name, value))
+        })
+    }
+
     /// The byte offset of a field, such as `self.parent` of `cgroup`. Anonymous structures and unions in between need not be
     /// named.
     pub(crate) fn offset(&self, structure: &str, path: &str) -> Result<u64, BtfError> {
@@ -189,9 +198,9 @@ mod tests {
     use super::*;
 
     /// BTF of: `struct outer { int a; struct { int b; }; inner_t *p; struct inner in; }`,
-    /// `struct inner { int x; int y; }`, `typedef struct inner inner_t`.
+    /// `struct inner { int x; int y; }`, `typedef struct inner inner_t`, `enum color { red, green }`.
     fn sample() -> Vec<u8> {
-        let strings = b"\0int\0outer\0a\0b\0p\0in\0inner\0x\0y\0inner_t\0";
+        let strings = b"\0int\0outer\0a\0b\0p\0in\0inner\0x\0y\0inner_t\0color\0red\0green\0";
         let name = |wanted: &str| {
             let all = strings.split(|b| *b == 0);
             let at = all
@@ -227,6 +236,7 @@ mod tests {
                 3,
                 128,
             ], // 6
+            vec![name("color"), info(ENUM, 2), 4, name("red"), 0, name("green"), 1], // 7
         ]
         .concat();
         let type_len = u32::try_from(types.len() * 4).expect("small");
@@ -250,6 +260,8 @@ mod tests {
         assert_eq!(btf.offset("outer", "in.y"), Ok(20), "through a typedef");
         assert!(btf.has_typedef("inner_t"));
         assert!(!btf.has_typedef("inner"));
+        assert!(btf.has_enumerator("color", "red") && btf.has_enumerator("color", "green"));
+        assert!(!btf.has_enumerator("color", "blue") && !btf.has_enumerator("inner", "x"));
     }
 
     #[test]

@@ -18,6 +18,22 @@ pub enum LoadError {
          container), or the kernel is locked down: run as root on the host itself"
     )]
     Refused(#[source] io::Error),
+    /// The kernel lacks something that later ones have.
+    #[error("Linux {release} has no {feature}, which came with Linux {since}: gadgetd needs that one or a newer one")]
+    TooOld {
+        /// What the kernel calls itself.
+        release: String,
+        /// What it lacks.
+        feature: &'static str,
+        /// The first release that has it.
+        since: &'static str,
+    },
+    /// The kernel lets no eBPF program read its memory.
+    #[error(
+        "the kernel is locked down in the mode \"confidentiality\", in which no eBPF program may read its memory; gadgetd \
+         records in the modes \"none\" and \"integrity\" (the kernel's parameter lockdown=, or secure boot, decides)"
+    )]
+    Lockdown,
     /// The kernel was built without BTF.
     #[error("this kernel does not describe itself: it needs CONFIG_DEBUG_INFO_BTF=y; cannot read {}", path.display())]
     NoBtf {
@@ -44,7 +60,7 @@ pub enum LoadError {
     },
     /// The kernel has no such tracepoint.
     #[error(
-        "this kernel has no tracepoint {0}: it needs Linux 5.15 with CONFIG_FTRACE_SYSCALLS and CONFIG_CGROUPS"
+        "this kernel has no tracepoint {0}: it must be built with CONFIG_FTRACE_SYSCALLS and CONFIG_CGROUPS"
     )]
     MissingTracepoint(&'static str),
     /// No usable cgroup v2 hierarchy.
@@ -53,6 +69,19 @@ pub enum LoadError {
     /// The number of slots is out of range.
     #[error("{0} containers at once can't be recorded: it must be 1 to {max}", max = crate::TracerOptions::MAX_SLOTS)]
     Slots(u32),
+    /// There is too little memory for a map.
+    #[error(
+        "there is no memory for what is recorded: the map {name} takes {kib} KiB; give the cgroup that \
+         gadgetd runs in more memory, or on a node let it record fewer containers at once (`gadgetd serve --slots`)"
+    )]
+    Memory {
+        /// Its name.
+        name: String,
+        /// About how much memory it takes.
+        kib: u64,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The kernel refused a map.
     #[error("the kernel refused the map {name} ({kib} KiB)")]
     Map {

@@ -4,7 +4,10 @@ use std::{fs, path::Path};
 
 use gadgetd_core::Machine;
 use gadgetd_ebpf_common::{Kernel, MACHINE_AARCH64, MACHINE_X86_64, Markers, Offsets};
-use rustix::thread::{CapabilitySet, capabilities};
+use rustix::{
+    system::uname,
+    thread::{CapabilitySet, capabilities},
+};
 use syscalls::{aarch64, x86_64};
 
 use crate::{
@@ -14,6 +17,42 @@ use crate::{
 };
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
+/// Names the mode that is in force in brackets (kernel_lockdown(7)). Nothing is there where securityfs is not mounted.
+const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
+
+/// The newest thing that the program uses, by the name that the kernel's BTF has for it.
+struct Newest {
+    /// The value of `enum bpf_func_id`.
+    helper: &'static str,
+    /// What cannot be done without it.
+    feature: &'static str,
+    /// The first release of Linux that has it.
+    since: &'static str,
+}
+
+fn newest(machine: Machine) -> Newest {
+    match machine {
+        // Commit dd6e10fbd9fb.
+        Machine::X86_64 => Newest {
+            helper: "BPF_FUNC_task_pt_regs",
+            feature: "eBPF helper bpf_task_pt_regs",
+            since: "5.15",
+        },
+        // Commit 1902472b4fa9. The compiler for eBPF has no mark of its own in BTF; this helper came with it.
+        Machine::Aarch64 => Newest {
+            helper: "BPF_FUNC_copy_from_user_task",
+            feature: "atomic operations of eBPF on arm64",
+            since: "5.18",
+        },
+    }
+}
+
+/// Refuses a kernel that lets nobody read its memory, not even an eBPF program: the verifier would only say that it does
+/// not know the helper.
+pub(crate) fn check_lockdown() -> Result<(), LoadError> {
+    let locked = fs::read_to_string(LOCKDOWN).is_ok_and(|modes| modes.contains("[confidentiality]"));
+    if locked { Err(LoadError::Lockdown) } else { Ok(()) }
+}
 
 /// Checks the rights of this process. The kernel's own answer would be `EPERM`, whatever is missing.
 pub(crate) fn check_rights() -> Result<(), LoadError> {
@@ -33,12 +72,17 @@ pub(crate) fn inspect() -> Result<Kernel, LoadError> {
     let data = fs::read(path).map_err(|source| LoadError::NoBtf { path: path.into(), source })?;
     let broken = |source: BtfError| LoadError::Btf { path: path.into(), source: source.into() };
     let btf = Btf::parse(&data).map_err(broken)?;
+    let machine = Machine::current();
+    let Newest { helper, feature, since } = newest(machine);
+    if !btf.has_enumerator("bpf_func_id", helper) {
+        let release = uname().release().to_string_lossy().into_owned();
+        return Err(LoadError::TooOld { release, feature, since });
+    }
     for tracepoint in TRACEPOINTS {
         if !btf.has_typedef(&format!("btf_trace_{tracepoint}")) {
             return Err(LoadError::MissingTracepoint(tracepoint));
         }
     }
-    let machine = Machine::current();
     Ok(Kernel {
         machine: match machine {
             Machine::X86_64 => MACHINE_X86_64,

@@ -86,6 +86,7 @@ pub(crate) struct Object {
     links: Vec<OwnedFd>,
     /// What is to be pinned, beside programs and links.
     maps: Vec<(&'static str, OwnedFd)>,
+    grace_period: bpf::GracePeriod,
     /// Where it is pinned while it is attached, if it is to outlive the process.
     pins: Option<Pins>,
     pub(crate) cgroups: HashMap<MapData, u64, u32>,
@@ -183,6 +184,7 @@ impl Object {
             invalidate,
             links,
             maps,
+            grace_period: bpf::GracePeriod::new().map_err(faulty)?,
             pins,
         })
     }
@@ -239,6 +241,11 @@ impl Object {
         bpf::run(self.invalidate.as_fd()).map_err(TracerError::Notify)
     }
 
+    /// Waits until no program runs that began before.
+    pub(crate) fn wait(&self) -> Result<(), TracerError> {
+        self.grace_period.wait().map_err(TracerError::Wait)
+    }
+
     /// What the kernel side has told since the last call.
     pub(crate) fn told(&mut self) -> Vec<Event> {
         let mut told = Vec::new();
@@ -258,7 +265,7 @@ impl Object {
     }
 }
 
-/// The kernel tells about a program in the description of its file; before 5.12 it did not count misses.
+/// The kernel tells about a program in the description of its file.
 fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
     let info = fs::File::open(format!("/proc/self/fdinfo/{}", program.as_raw_fd()))?;
     for line in BufReader::new(info).lines() {
@@ -266,7 +273,7 @@ fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
             return count.trim().parse().map_err(io::Error::other);
         }
     }
-    Ok(0)
+    Err(io::Error::other("the kernel does not tell recursion_misses"))
 }
 
 fn btf_tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTracePoint, ProgramError> {
@@ -293,7 +300,11 @@ fn load_error(error: EbpfError, slots: u32, cgroups: u32, events: u32) -> LoadEr
         }
         EbpfError::MapError(MapError::CreateError { name, io_error }) => {
             let kib = map_kib(&name, slots, cgroups, events);
-            LoadError::Map { name, kib, source: io_error }
+            if io_error.kind() == io::ErrorKind::OutOfMemory {
+                LoadError::Memory { name, kib, source: io_error }
+            } else {
+                LoadError::Map { name, kib, source: io_error }
+            }
         }
         error => faulty(error),
     }

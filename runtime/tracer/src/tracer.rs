@@ -12,11 +12,7 @@ use gadgetd_core::{
     Abi, CgroupEvent, CgroupId, Completeness, Enrolled, Entry, Loss, Phases, Recorded, Syscall, SyscallSource,
 };
 use gadgetd_ebpf_common::{Bitmap, Event, Owner, PATH, Slot, event, flag, stage};
-use rustix::{
-    process::{Resource, Rlimit, setrlimit},
-    thread::{MembarrierCommand, membarrier},
-    time::{ClockId, clock_gettime},
-};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
     LoadError, TracerError, kernel,
@@ -72,10 +68,8 @@ impl Tracer {
             return Err(LoadError::Slots(slots));
         }
         kernel::check_rights()?;
+        kernel::check_lockdown()?;
         let hierarchy = Hierarchy::find()?;
-        // Before 5.11 the memory of maps counts as locked memory. Not allowed to raise the limit: then maybe it
-        // is not needed either, and if it is, the error names the map.
-        let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
         let pins = options.pin.as_deref().map(|folder| Pins::claim(folder, slots, FILE)).transpose()?;
         match pins {
             Some(pins) if pins.hold_a_recording() => Self::adopt(pins, hierarchy, slots),
@@ -124,7 +118,7 @@ impl Tracer {
             for index in self.free()? {
                 missing.remove(&index);
             }
-            wait()?;
+            self.object.wait()?;
             for entry in &self.object.cgroups {
                 missing.remove(&entry.map_err(map("CGROUPS"))?.1);
             }
@@ -267,7 +261,7 @@ impl Tracer {
 
     /// Waits until no program can be using a retired slot, and makes them all free.
     fn reclaim(&mut self) -> Result<(), TracerError> {
-        wait()?;
+        self.object.wait()?;
         while let Some(index) = self.retired.pop() {
             self.object.slots.set(index, Shared(Slot::EMPTY), 0).map_err(map("SLOTS"))?;
             self.give_back(index)?;
@@ -457,11 +451,6 @@ fn path(owner: &Owner) -> Option<String> {
 fn since(instant: u64) -> Option<Duration> {
     let now = Duration::try_from(clock_gettime(ClockId::Monotonic)).ok()?;
     (instant != 0).then(|| now.saturating_sub(Duration::from_nanos(instant)))
-}
-
-/// Waits until every program that runs now has ended: programs can't be preempted, so each CPU has to go through the scheduler.
-fn wait() -> Result<(), TracerError> {
-    membarrier(MembarrierCommand::Global).map(drop).map_err(|error| TracerError::Wait(error.into()))
 }
 
 /// An element that is not there is no error.
