@@ -1,9 +1,9 @@
 //! `cargo xtask kube-assets`: the Kubernetes that the cluster tests start.
 //!
 //! Debian 12 has no package of a control plane, but it has its source: Kubernetes 1.20.2, and a Go that builds
-//! it. Everything is fetched with the machine's own apt configuration, into the cache and never into the system:
-//! the source, Go, and the daemons that Debian does package (etcd, containerd), whose installation would start
-//! services. Only the node's tools (iptables, CNI plugins, …) are installed, and only with `--node`.
+//! it. Everything is fetched from the machine's own mirror, into the cache and never into the system: the source,
+//! Go, and the daemons that Debian does package (etcd, containerd), whose installation would start services. Only
+//! the node's tools (iptables, CNI plugins, …) are installed, and only with `--node`.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -17,7 +17,15 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail, ensure};
 use gadgetd_kube_assets::{Tier, VERSION};
 
-/// The Go of the Debian release that has this Kubernetes.
+use crate::{
+    cache::{self, once, place},
+    debian::{self, Release},
+};
+
+/// The Debian release that has this Kubernetes.
+const DEBIAN: &str = "bookworm";
+
+/// The Go of that release.
 const GO: &str = "1.19";
 
 /// What a node needs installed; everything else comes from the cache.
@@ -81,15 +89,9 @@ impl Build {
     fn begin() -> Result<Self> {
         let root = gadgetd_kube_assets::kube_cache();
         let (bin, work, log) = (root.join("bin"), root.join("build"), root.join("build.log"));
+        let lock = cache::lock(&root, || say("waiting for another build of the same programs"))?;
         for folder in [&bin, &work] {
-            fs::create_dir_all(folder).with_context(|| {
-                format!("cannot create {}; set GADGETD_CACHE to another folder", folder.display())
-            })?;
-        }
-        let lock = File::create(root.join("lock"))?;
-        if lock.try_lock().is_err() {
-            say("waiting for another build of the same programs");
-            lock.lock()?;
+            fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }
         Ok(Self { bin, work, log, _lock: lock })
     }
@@ -100,10 +102,11 @@ impl Build {
         say(&format!("log: {}", self.log.display()));
         let missing: Vec<&str> =
             tier.programs().iter().copied().filter(|program| !self.bin.join(program).is_file()).collect();
-        let apt = self.apt()?;
+        say(&format!("reading the package lists of Debian {DEBIAN}"));
+        let debian = Release::open_with_sources(DEBIAN, &debian::architecture()?)?;
         for (package, programs) in UNPACKED {
             if programs.iter().any(|program| missing.contains(program)) {
-                let from = self.unpack(&apt, package)?;
+                let from = self.unpack(&debian, package)?;
                 for program in *programs {
                     place(&from.join("usr/bin").join(program), &self.bin.join(program))?;
                 }
@@ -111,7 +114,7 @@ impl Build {
         }
         let built: Vec<&str> = missing.into_iter().filter(|program| program.starts_with("kube")).collect();
         if !built.is_empty() {
-            self.kubernetes(&apt, &built)?;
+            self.kubernetes(&debian, &built)?;
         }
         if tier == Tier::Node {
             fs::remove_dir_all(&self.work)
@@ -123,92 +126,26 @@ impl Build {
         Ok(())
     }
 
-    /// Options that give apt state of its own: the machine's sources, with source packages, and nothing that
-    /// needs root.
-    fn apt(&self) -> Result<Vec<String>> {
-        let state = self.work.join("apt");
-        let sources = state.join("sources");
-        let options: Vec<String> = [
-            ("Dir::Etc::SourceList", PathBuf::from("/dev/null")),
-            ("Dir::Etc::SourceParts", sources.clone()),
-            ("Dir::State::Lists", state.join("lists")),
-            ("Dir::Cache", state.join("cache")),
-        ]
-        .into_iter()
-        .map(|(key, path)| format!("-o{key}={}", path.display()))
-        // The user that apt downloads as cannot enter a cache below /root.
-        .chain(["-oAPT::Sandbox::User=root".to_owned()])
-        .collect();
-        if state.join("lists.done").exists() {
-            return Ok(options);
-        }
-
-        fs::create_dir_all(&sources)?;
-        fs::create_dir_all(state.join("lists/partial"))?;
-        fs::create_dir_all(state.join("cache/archives/partial"))?;
-        let config = Command::new("apt-config")
-            .args(["shell", "LIST", "Dir::Etc::sourcelist/f", "PARTS", "Dir::Etc::sourceparts/d"])
-            .output()
-            .context(
-                "apt-config does not run: this recipe is for Debian 12; elsewhere set KUBEBUILDER_ASSETS",
-            )?;
-        let mut files = Vec::new();
-        for line in String::from_utf8(config.stdout)?.lines() {
-            let path = Path::new(line.split('\'').nth(1).unwrap_or_default());
-            if path.is_dir() {
-                files.extend(
-                    fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?,
-                );
-            } else if path.is_file() {
-                files.push(path.to_owned());
-            }
-        }
-        for file in files {
-            let extension = file.extension().and_then(OsStr::to_str);
-            if let (Some(kind @ ("list" | "sources")), Some(name)) = (extension, file.file_name()) {
-                let text =
-                    fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-                let with = if kind == "list" { with_source_lines(&text) } else { with_source_types(&text) };
-                fs::write(sources.join(name), with)?;
-            }
-        }
-        // A third-party repository may have no source packages: what counts is whether ours are found.
-        let _ =
-            self.logged("reading the package lists", Command::new("apt-get").args(&options).arg("update"));
-        File::create(state.join("lists.done"))?;
-        Ok(options)
-    }
-
     /// Unpacks a binary package into the work folder and returns its root.
-    fn unpack(&self, apt: &[String], package: &str) -> Result<PathBuf> {
+    fn unpack(&self, debian: &Release, package: &str) -> Result<PathBuf> {
         let root = self.work.join("packages").join(package);
-        once(&root, |part| {
-            let download = part.join("download");
-            fs::create_dir(&download)?;
-            let mut get = Command::new("apt-get");
-            get.args(apt).args(["download", package]).current_dir(&download);
-            self.logged(&format!("fetching {package}"), &mut get)?;
-            let deb = only_entry(&download)?;
-            self.logged("", Command::new("dpkg-deb").arg("-x").arg(&deb).arg(part))?;
-            Ok(fs::remove_dir_all(&download)?)
-        })?;
+        say(&format!("fetching {package}"));
+        debian.unpack(&[package], &root)?;
         Ok(root)
     }
 
     /// Builds `programs` from Debian's source package.
-    fn kubernetes(&self, apt: &[String], programs: &[&str]) -> Result<()> {
+    fn kubernetes(&self, debian: &Release, programs: &[&str]) -> Result<()> {
         let gopath = self.work.join("gopath");
         let source = gopath.join("src/k8s.io/kubernetes");
-        let go = self.go(apt)?;
+        let go = self.go(debian)?;
         once(&source, |part| {
             install(&["dpkg-dev"], "to unpack a source package it takes")?;
-            let version = source_version(apt)?;
+            let version = source_version(debian)?;
             let download = part.join("download");
             fs::create_dir(&download)?;
-            let mut get = Command::new("apt-get");
-            get.args(apt)
-                .args(["source", "--quiet", &format!("kubernetes={version}")])
-                .current_dir(&download);
+            let mut get = debian.apt("apt-get");
+            get.args(["source", "--quiet", &format!("kubernetes={version}")]).current_dir(&download);
             self.logged(&format!("fetching the source of Kubernetes {VERSION}"), &mut get)?;
             let tree = fs::read_dir(&download)?
                 .filter_map(|entry| Some(entry.ok()?.path()))
@@ -222,7 +159,7 @@ impl Build {
 
             // The vendored reflect2 predates Go 1.18: built with today's Go, kube-apiserver dies of a bad pointer
             // as soon as a custom resource with labels is created. Debian has a newer one.
-            let package = self.unpack(apt, "golang-github-modern-go-reflect2-dev")?;
+            let package = self.unpack(debian, "golang-github-modern-go-reflect2-dev")?;
             let vendored = part.join("vendor/github.com/modern-go/reflect2");
             fs::remove_dir_all(&vendored)?;
             fs::rename(package.join("usr/share/gocode/src/github.com/modern-go/reflect2"), &vendored)?;
@@ -250,12 +187,12 @@ impl Build {
         Ok(())
     }
 
-    fn go(&self, apt: &[String]) -> Result<Go> {
+    fn go(&self, debian: &Release) -> Result<Go> {
         let root = self.work.join("go");
         once(&root, |part| {
             // Two packages of one tree, which refer to each other by relative links.
             for package in [format!("golang-{GO}-go"), format!("golang-{GO}-src")] {
-                let unpacked = self.unpack(apt, &package)?;
+                let unpacked = self.unpack(debian, &package)?;
                 let mut copy = Command::new("cp");
                 copy.arg("-a").arg(unpacked.join("usr")).arg(part);
                 self.logged("", &mut copy)?;
@@ -342,9 +279,8 @@ impl Go {
 }
 
 /// The version of Debian's source package that holds [`VERSION`]; it may be spelled `1.20.5+really1.20.2-…`.
-fn source_version(apt: &[String]) -> Result<String> {
-    let output =
-        Command::new("apt-cache").args(apt).args(["showsrc", "--only-source", "kubernetes"]).output()?;
+fn source_version(debian: &Release) -> Result<String> {
+    let output = debian.apt("apt-cache").args(["showsrc", "--only-source", "kubernetes"]).output()?;
     let text = String::from_utf8(output.stdout)?;
     let versions: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("Version: ")).collect();
     let wanted = versions.iter().find(|version| {
@@ -353,8 +289,8 @@ fn source_version(apt: &[String]) -> Result<String> {
     });
     wanted.map(ToString::to_string).with_context(|| {
         format!(
-            "apt has no source package of Kubernetes {VERSION} (it has: {}), which Debian 12 has; \
-             elsewhere set KUBEBUILDER_ASSETS to a folder with etcd and kube-apiserver",
+            "the mirror has no source package of Kubernetes {VERSION} in Debian {DEBIAN} (it has: {}); \
+             set KUBEBUILDER_ASSETS to a folder with etcd and kube-apiserver",
             if versions.is_empty() { "none".to_owned() } else { versions.join(", ") }
         )
     })
@@ -393,58 +329,6 @@ fn tagged(tree: &Path) -> Result<Vec<PathBuf>> {
         found.push(tree.to_owned());
     }
     Ok(found)
-}
-
-/// Makes `target` by filling a folder next to it, unless an earlier run has: it is complete or absent.
-fn once(target: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    if target.is_dir() {
-        return Ok(());
-    }
-    let mut part = target.as_os_str().to_owned();
-    part.push(".part");
-    let part = PathBuf::from(part);
-    if part.exists() {
-        fs::remove_dir_all(&part)?;
-    }
-    fs::create_dir_all(&part)?;
-    fill(&part)?;
-    fs::rename(&part, target).with_context(|| format!("cannot create {}", target.display()))
-}
-
-/// Puts a program into the folder that others look into: it is there whole or not at all.
-fn place(from: &Path, to: &Path) -> Result<()> {
-    let part = to.with_extension("part");
-    fs::copy(from, &part).with_context(|| format!("cannot copy {}", from.display()))?;
-    Ok(fs::rename(part, to)?)
-}
-
-fn only_entry(folder: &Path) -> Result<PathBuf> {
-    let entry = fs::read_dir(folder)?.next().with_context(|| format!("{} is empty", folder.display()))?;
-    Ok(entry?.path())
-}
-
-/// deb822 sources, with source packages.
-fn with_source_types(text: &str) -> String {
-    text.lines().fold(String::new(), |mut all, line| {
-        let types = line.get(..6).is_some_and(|key| key.eq_ignore_ascii_case("types:"));
-        let _ = writeln!(all, "{}", if types { "Types: deb deb-src" } else { line });
-        all
-    })
-}
-
-/// One-line sources, with source packages.
-fn with_source_lines(text: &str) -> String {
-    text.lines().map(str::trim_start).filter(|line| !line.starts_with("deb-src")).fold(
-        String::new(),
-        |mut all, line| {
-            let _ = writeln!(all, "{line}");
-            if let Some(rest) = line.strip_prefix("deb").filter(|rest| rest.starts_with(char::is_whitespace))
-            {
-                let _ = writeln!(all, "deb-src{rest}");
-            }
-            all
-        },
-    )
 }
 
 /// Installs what dpkg does not list as installed.
@@ -491,21 +375,6 @@ fn say(what: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sources_of_both_formats_get_source_packages() {
-        let deb822 = "Types: deb\nURIs: http://mirror.example/\nEnabled: yes\n\ntypes: deb deb-src\n";
-        assert_eq!(
-            with_source_types(deb822),
-            "Types: deb deb-src\nURIs: http://mirror.example/\nEnabled: yes\n\nTypes: deb deb-src\n"
-        );
-        let lines = "# deb x\ndeb [arch=amd64] http://mirror.example/ bookworm main\ndeb-src http://other.example/ x y\n";
-        assert_eq!(
-            with_source_lines(lines),
-            "# deb x\ndeb [arch=amd64] http://mirror.example/ bookworm main\n\
-             deb-src [arch=amd64] http://mirror.example/ bookworm main\n"
-        );
-    }
 
     #[test]
     fn the_stamp_names_the_version_in_parts() {

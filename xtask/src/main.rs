@@ -9,12 +9,15 @@
 
 mod bench;
 mod build;
+mod cache;
 mod ci;
+mod debian;
 mod demo;
 mod generate;
 mod image;
 mod kube_assets;
 mod process;
+mod runtimes;
 mod setup;
 mod test;
 
@@ -63,6 +66,8 @@ enum Command {
     },
     /// Finds or builds the Kubernetes that the cluster tests start, and prints its folder
     KubeAssets(kube_assets::Args),
+    /// Fetches the OCI runtimes of other Debian releases that the tests run, and lists them
+    Runtimes,
     /// Writes the container image as an OCI archive, without a daemon or a registry
     Image(image::Args),
     /// Checks format, lints, licences, documentation and generated files
@@ -89,6 +94,7 @@ fn run(command: Command) -> Result<()> {
         Command::Bench { arguments } => bench::run(&arguments),
         Command::Generate { check } => generate::run(check),
         Command::KubeAssets(args) => kube_assets::run(&args),
+        Command::Runtimes => runtimes::run(),
         Command::Image(args) => image::run(&args),
         Command::Ci => ci::run(),
     }

@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::{
     kube_assets,
     process::{cargo, show},
-    setup,
+    runtimes, setup,
 };
 
 /// Tests that cost alike and need alike.
@@ -114,6 +114,9 @@ pub(crate) fn run(tiers: &[Tier]) -> Result<()> {
         kube_assets::provide(gadgetd_kube_assets::Tier::Node)?;
     } else if tiers.contains(&Tier::Api) {
         kube_assets::provide(gadgetd_kube_assets::Tier::Api)?;
+    }
+    if tiers.contains(&Tier::Enforced) {
+        runtimes::provide()?;
     }
     let programs = match compile() {
         Ok(programs) => programs,

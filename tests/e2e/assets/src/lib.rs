@@ -13,6 +13,7 @@
 //! }
 //! ```
 
+pub mod runtimes;
 pub mod tools;
 
 use std::env;
