@@ -113,7 +113,6 @@ impl Release {
     }
 
     /// The packages that `package` depends on directly, in its own order. `linux-image-cloud-amd64` has one: the newest.
-    #[expect(dead_code, reason = "for the tier that boots kernels")]
     pub(crate) fn depends(&self, package: &str) -> Result<Vec<String>> {
         let shown = output(self.apt("apt-cache").args(["depends", "--important", package]))?;
         Ok(after("  Depends: ", &shown))

@@ -20,6 +20,7 @@ mod process;
 mod runtimes;
 mod setup;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 

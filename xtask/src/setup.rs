@@ -165,6 +165,9 @@ const NEEDS: &[Need] = &[
     program("chromium", &["chromium"], "it reads what the formatter html writes"),
     program("curl", &["curl"], "it asks the servers that are recorded"),
     program("make", &["make"], "it builds modules in C"),
+    program("qemu-system-x86_64", &["qemu-system-x86"], "other kernels boot in it"),
+    program("qemu-system-aarch64", &["qemu-system-arm"], "other kernels boot in it"),
+    program("cpio", &["cpio"], "the machines that other kernels boot are packed with it"),
     Need {
         what: "clang for WebAssembly, with a C library",
         why: "it compiles modules in C",

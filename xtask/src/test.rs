@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::{
     kube_assets,
     process::{cargo, show},
-    runtimes, setup,
+    runtimes, setup, vm,
 };
 
 /// Tests that cost alike and need alike.
@@ -37,14 +37,16 @@ pub(crate) enum Tier {
     Enforced,
     /// The controller, and `gadgetd serve`, against a real API server, which is built first; the latter needs root
     Api,
+    /// What the tiers `kernel` and `enforced` try, on stock kernels from the oldest to the newest, in emulated machines
+    Vm,
     /// Pods on a real node, which is built first; needs root. `cargo xtask e2e` runs it
     Node,
 }
 
 impl Tier {
     /// What runs when no tier is named.
-    const USUAL: [Self; 6] =
-        [Self::Pure, Self::Host, Self::Languages, Self::Kernel, Self::Enforced, Self::Api];
+    const USUAL: [Self; 7] =
+        [Self::Pure, Self::Host, Self::Languages, Self::Kernel, Self::Enforced, Self::Api, Self::Vm];
 
     /// The tier of a test program. What is not known to need anything is pure.
     fn of(package: &str, target: &str) -> Self {
@@ -78,10 +80,10 @@ impl fmt::Display for Tier {
 
 /// What came of some tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Outcome {
-    passed: u32,
-    failed: u32,
-    skipped: u32,
+pub(crate) struct Outcome {
+    pub passed: u32,
+    pub failed: u32,
+    pub skipped: u32,
 }
 
 impl AddAssign for Outcome {
@@ -99,9 +101,11 @@ impl fmt::Display for Outcome {
 }
 
 /// A compiled test program.
-struct Program {
+pub(crate) struct Program {
     tier: Tier,
-    executable: PathBuf,
+    /// As in its manifest.
+    pub name: String,
+    pub executable: PathBuf,
     /// Tests run in the folder of their package, as with `cargo test`.
     folder: PathBuf,
 }
@@ -172,11 +176,15 @@ fn test_program(message: &Value) -> Option<Program> {
     let (location, version) = message["package_id"].as_str()?.rsplit_once('#')?;
     let package =
         version.split_once('@').map_or_else(|| location.rsplit('/').next(), |(name, _)| Some(name))?;
-    let tier = Tier::of(package, message["target"]["name"].as_str()?);
-    Some(Program { tier, executable: executable.into(), folder: folder.to_path_buf() })
+    let name = message["target"]["name"].as_str()?;
+    let tier = Tier::of(package, name);
+    Some(Program { tier, name: name.to_owned(), executable: executable.into(), folder: folder.to_path_buf() })
 }
 
 fn run_tier(tier: Tier, programs: &[Program]) -> Result<Outcome> {
+    if tier == Tier::Vm {
+        return vm::run(programs);
+    }
     let mut outcome = Outcome::default();
     for program in programs.iter().filter(|program| program.tier == tier) {
         let mut command = Command::new(&program.executable);
@@ -219,7 +227,7 @@ fn run_tests(command: &mut Command) -> Result<Outcome> {
 /// libtest has no word for a test that finds out, when it runs, that it cannot: such a test prints a line that begins
 /// with `SKIPPED` and returns. Those lines are worth seeing; whatever else a successful test prints is not.
 #[derive(Default)]
-struct Reader {
+pub(crate) struct Reader {
     outcome: Outcome,
     /// Skips since the last result, which counts them as passed.
     skips: u32,
@@ -227,8 +235,13 @@ struct Reader {
 }
 
 impl Reader {
+    /// What came of the tests so far.
+    pub(crate) fn outcome(self) -> Outcome {
+        self.outcome
+    }
+
     /// Takes a line, and says whether to show it.
-    fn read(&mut self, line: &str) -> bool {
+    pub(crate) fn read(&mut self, line: &str) -> bool {
         if line.starts_with("SKIPPED") {
             self.skips += 1;
             return true;

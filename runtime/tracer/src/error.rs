@@ -19,7 +19,9 @@ pub enum LoadError {
     )]
     Refused(#[source] io::Error),
     /// The kernel lacks something that later ones have.
-    #[error("Linux {release} has no {feature}, which came with Linux {since}: gadgetd needs that one or a newer one")]
+    #[error(
+        "Linux {release} has no {feature}, which came with Linux {since}: gadgetd needs that one or a newer one"
+    )]
     TooOld {
         /// What the kernel calls itself.
         release: String,

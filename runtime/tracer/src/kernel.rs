@@ -17,7 +17,7 @@ use crate::{
 };
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
-/// Names the mode that is in force in brackets (kernel_lockdown(7)). Nothing is there where securityfs is not mounted.
+/// Names the mode that is in force in brackets (`kernel_lockdown(7)`). Nothing is there where securityfs is not mounted.
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 
 /// The newest thing that the program uses, by the name that the kernel's BTF has for it.
@@ -33,11 +33,9 @@ struct Newest {
 fn newest(machine: Machine) -> Newest {
     match machine {
         // Commit dd6e10fbd9fb.
-        Machine::X86_64 => Newest {
-            helper: "BPF_FUNC_task_pt_regs",
-            feature: "eBPF helper bpf_task_pt_regs",
-            since: "5.15",
-        },
+        Machine::X86_64 => {
+            Newest { helper: "BPF_FUNC_task_pt_regs", feature: "eBPF helper bpf_task_pt_regs", since: "5.15" }
+        }
         // Commit 1902472b4fa9. The compiler for eBPF has no mark of its own in BTF; this helper came with it.
         Machine::Aarch64 => Newest {
             helper: "BPF_FUNC_copy_from_user_task",

@@ -155,7 +155,8 @@ fn step(instruction: &bpf_insn, state: &mut State) -> Option<i32> {
 /// Which instructions may come after one.
 fn successors(program: &[bpf_insn], index: usize) -> Vec<usize> {
     let instruction = &program[index];
-    let to = |distance: i64| usize::try_from(i64::try_from(index).expect("small") + 1 + distance).expect("inside");
+    let to =
+        |distance: i64| usize::try_from(i64::try_from(index).expect("small") + 1 + distance).expect("inside");
     let near = i64::from(instruction.off);
     match instruction.code {
         code::EXIT => vec![],

@@ -124,9 +124,14 @@ pub const UNKNOWN: Program = program("unknown", &["@unknown"], &[], "unknown don
 
 /// The workloads, ready to run.
 pub struct Workloads {
-    directory: TempDir,
+    directory: PathBuf,
     url: String,
+    _temporary: Option<TempDir>,
 }
+
+/// Names a folder in which the workloads stay, for a machine that has no compiler: what is there is used, and if nothing is
+/// there they are built.
+const KEPT: &str = "GADGETD_WORKLOADS";
 
 /// How the sources that are compiled are; the other files are run as they are.
 const GCC: &[&str] = &["-O1", "-Wall", "-Wextra", "-Werror"];
@@ -143,21 +148,25 @@ const FREESTANDING: &[&str] = &[
 ];
 
 impl Workloads {
-    /// Compiles and copies the workloads into a temporary directory that anyone can read, and starts the
-    /// server behind `@url`.
+    /// Compiles and copies the workloads into a directory that anyone can read, and starts the server behind `@url`.
     pub fn build() -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("gadgetd-workloads-").tempdir()?;
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
-        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("workloads");
-        for entry in fs::read_dir(&sources).with_context(|| format!("cannot list {}", sources.display()))? {
-            build(&entry?.path(), directory.path())?;
+        let (directory, temporary) = match std::env::var_os(KEPT) {
+            Some(kept) => (PathBuf::from(kept), None),
+            None => {
+                let temporary = tempfile::Builder::new().prefix("gadgetd-workloads-").tempdir()?;
+                fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o755))?;
+                (temporary.path().join("workloads"), Some(temporary))
+            }
+        };
+        if !directory.is_dir() {
+            build_all(&directory)?;
         }
-        Ok(Self { directory, url: serve()? })
+        Ok(Self { directory, url: serve()?, _temporary: temporary })
     }
 
     /// The directory that holds them.
     pub fn path(&self) -> &Path {
-        self.directory.path()
+        &self.directory
     }
 
     /// The words of a command, for a place where the workloads are in `directory`.
@@ -169,6 +178,21 @@ impl Workloads {
         };
         command.iter().map(word).collect()
     }
+}
+
+/// Fills a new directory next to the one that is wanted, so that it is there whole or not at all.
+fn build_all(directory: &Path) -> Result<()> {
+    let part = directory.with_extension("part");
+    if part.is_dir() {
+        fs::remove_dir_all(&part)?;
+    }
+    fs::create_dir_all(&part)?;
+    fs::set_permissions(&part, fs::Permissions::from_mode(0o755))?;
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("workloads");
+    for entry in fs::read_dir(&sources).with_context(|| format!("cannot list {}", sources.display()))? {
+        build(&entry?.path(), &part)?;
+    }
+    Ok(fs::rename(part, directory)?)
 }
 
 fn build(source: &Path, directory: &Path) -> Result<()> {

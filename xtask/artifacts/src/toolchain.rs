@@ -145,6 +145,17 @@ fn wasm_candidates() -> impl Iterator<Item = Compiler> {
     active().into_iter().chain(nightlies()).chain(debian())
 }
 
+/// A call of Rust's own `objcopy`, which knows the programs of every architecture; that of the machine's C compiler knows
+/// its own.
+pub fn objcopy() -> Option<Command> {
+    let mut all = wasm_candidates().map(|compiler| (compiler.tools().join("rust-objcopy"), compiler.sysroot));
+    let (program, sysroot) = all.find(|(program, _)| program.is_file())?;
+    let mut command = Command::new(program);
+    // It is linked with the compiler's LLVM, and does not look there by itself.
+    command.env("LD_LIBRARY_PATH", sysroot.join("lib"));
+    Some(command)
+}
+
 /// The `wasm-ld` that rustup ships beside its `wasm-component-ld`, which would otherwise look on `PATH`.
 pub fn wasm_ld(component_ld: &Path) -> Option<PathBuf> {
     Some(component_ld.parent()?.join("gcc-ld/wasm-ld")).filter(|path| path.is_file())

@@ -126,28 +126,40 @@ impl Drop for Recorder {
 }
 
 /// A bpf file system of its own. With it everything goes that is pinned there.
-pub(crate) struct BpfFs(tempfile::TempDir);
+pub(crate) struct BpfFs {
+    folder: PathBuf,
+    /// `None`: it was there before.
+    mounted: Option<tempfile::TempDir>,
+}
+
+/// Names a folder on a bpf file system, for a process that may not mount one.
+const GIVEN: &str = "GADGETD_TEST_BPFFS";
 
 impl BpfFs {
     pub(crate) fn mount() -> Self {
-        let this = Self(tempfile::tempdir().expect("a folder"));
-        let mounted = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(this.0.path()).status();
+        if let Some(folder) = env::var_os(GIVEN) {
+            return Self { folder: folder.into(), mounted: None };
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let mounted = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(folder.path()).status();
         assert!(mounted.expect("mount is installed").success());
-        this
+        Self { folder: folder.path().to_owned(), mounted: Some(folder) }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.0.path()
+        &self.folder
     }
 
     /// The folder for pins.
     pub(crate) fn folder(&self) -> PathBuf {
-        self.0.path().join("gadgetd")
+        self.folder.join("gadgetd")
     }
 }
 
 impl Drop for BpfFs {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+        if let Some(folder) = &self.mounted {
+            let _ = Command::new("umount").arg("--lazy").arg(folder.path()).status();
+        }
     }
 }
