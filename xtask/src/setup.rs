@@ -128,6 +128,7 @@ const NEEDS: &[Need] = &[
     program("strace", &["strace"], "the recordings are compared with what it sees"),
     program("runc", &["runc"], "containers are recorded and confined with it"),
     program("crun", &["crun"], "containers are recorded and confined with it"),
+    program("tini", &["tini"], "the init of containers"),
     program("patchelf", &["patchelf"], "runtimes of other Debian releases get their own C library"),
     Need {
         what: "C compiler for 32 bit",

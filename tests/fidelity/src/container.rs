@@ -1,42 +1,69 @@
 //! Containers without a cluster: a bundle made from the machine's own files, run by an OCI runtime.
 
+use std::fmt::{self, Display};
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use gadgetd_kube_assets::runtimes::{self, RELEASES};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::process::{self, DEADLINE, Finished, Lines};
+use crate::process::{self, DEADLINE, Finished, Io, Running};
 use crate::programs;
+use crate::tier::{self, Missing};
 
 /// Where the workloads are in a container.
 pub const WORKLOADS: &str = "/workloads";
 
-/// An OCI runtime.
+/// The user of containers that do not run as root.
+pub const USER: u32 = 1000;
+
+/// An OCI runtime: runc, the reference in Go, or crun, the one in C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Runtime {
-    /// The reference runtime, in Go.
-    Runc,
-    /// The one in C.
-    Crun,
+pub struct Runtime {
+    name: &'static str,
+    /// One of [`RELEASES`]; `None`: the one that is installed.
+    release: Option<&'static str>,
 }
 
 impl Runtime {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Runc, Self::Crun];
+    /// Both, as installed and of every other Debian release.
+    pub fn all() -> Vec<Self> {
+        let releases = RELEASES.iter().map(|(release, _)| Some(*release));
+        let releases: Vec<_> = [None].into_iter().chain(releases).collect();
+        ["runc", "crun"]
+            .into_iter()
+            .flat_map(|name| releases.iter().map(move |&release| Self { name, release }))
+            .collect()
+    }
 
     /// Its program.
-    pub fn program(self) -> &'static str {
-        match self {
-            Self::Runc => "runc",
-            Self::Crun => "crun",
+    pub fn program(self) -> PathBuf {
+        self.release.map_or_else(|| self.name.into(), |release| runtimes::program(release, self.name))
+    }
+
+    /// What it lacks to be run here.
+    pub fn missing(self) -> Option<Missing> {
+        let Some(release) = self.release else { return tier::installed(self.name) };
+        (!self.program().is_file()).then(|| {
+            let why = fs::read_to_string(runtimes::failure(release));
+            let why = why.map_or_else(|_| String::new(), |why| format!(" ({why})"));
+            let name = self.name;
+            Missing::new(format!("no {name} of Debian {release}{why}: `cargo xtask runtimes` fetches it"))
+        })
+    }
+}
+
+impl Display for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.release {
+            None => f.write_str(self.name),
+            Some(release) => write!(f, "{}-{release}", self.name),
         }
     }
 }
@@ -48,17 +75,53 @@ pub struct Settings {
     pub user: u32,
     /// Whether the program and its children can't gain privileges. It decides when a runtime loads the filter.
     pub no_new_privileges: bool,
+    /// What else is peculiar.
+    pub shape: Shape,
+}
+
+/// A peculiarity of a container that changes what a runtime does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// None: a read-only root, Docker's capabilities, pipes.
+    Plain,
+    /// The root can be written to.
+    Writable,
+    /// No capability at all.
+    Powerless,
+    /// The program has a terminal of its own.
+    Terminal,
+    /// An init is process 1, which starts the program.
+    Init,
 }
 
 impl Settings {
-    /// Every combination that changes what a runtime does.
-    pub const ALL: [Self; 4] = [
-        Self { user: 0, no_new_privileges: false },
-        Self { user: 0, no_new_privileges: true },
-        Self { user: 1000, no_new_privileges: false },
-        Self { user: 1000, no_new_privileges: true },
-    ];
+    /// Every combination of users and privileges, in one shape.
+    pub fn all(shape: Shape) -> [Self; 4] {
+        [(0, false), (0, true), (USER, false), (USER, true)].map(|(user, no_new_privileges)| Self {
+            user,
+            no_new_privileges,
+            shape,
+        })
+    }
+
+    fn io(self) -> Io {
+        if self.shape == Shape::Terminal { Io::Terminal } else { Io::Pipes }
+    }
 }
+
+impl Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let user = if self.user == 0 { "root" } else { "user" };
+        let privileges = if self.no_new_privileges { "no-new-privileges" } else { "any-privileges" };
+        match self.shape {
+            Shape::Plain => write!(f, "{user}-{privileges}"),
+            shape => write!(f, "{user}-{privileges}-{}", format!("{shape:?}").to_lowercase()),
+        }
+    }
+}
+
+/// The init that containers get from Docker.
+pub const INIT: &str = "tini";
 
 /// The file system of every container: the machine's programs, read-only, with a `/tmp` of the container's own.
 pub struct Rootfs {
@@ -139,22 +202,14 @@ impl<'r> Container<'r> {
 
     /// Runs a command as the container's program, to its end.
     pub fn run(&self, words: &[String], seccomp: Option<&Value>) -> Result<Finished> {
-        process::run(&mut self.command_to_run(words, seccomp)?)
+        process::run_with(&mut self.command_to_run(words, seccomp)?, self.settings.io())
     }
 
     /// Runs a command that copies its stdin to its stdout, and returns when it does.
     pub fn start(&self, words: &[String], seccomp: Option<&Value>) -> Result<Running> {
-        let mut command = self.command_to_run(words, seccomp)?;
-        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
-        let (stdout, stderr) = (Lines::of(child.stdout.take()), Lines::of(child.stderr.take()));
-        let mut running = Running { child, stdout, stderr };
-        if let Some(stdin) = &mut running.child.stdin {
-            writeln!(stdin, "ready").context("the container did not start")?;
-        }
-        if !running.stdout.until(|line| line == "ready")? {
-            running.stderr.until(|_| false)?;
-            bail!("the container's program does not answer: {}", running.stderr.seen());
+        let mut running = Running::start(&mut self.command_to_run(words, seccomp)?, self.settings.io())?;
+        if !running.answers("ready")? {
+            bail!("the container's program does not answer: {}", running.said()?);
         }
         self.until_known()?;
         Ok(running)
@@ -180,11 +235,28 @@ impl<'r> Container<'r> {
         Ok(command)
     }
 
-    /// Runs a command in the running container, as the container's own settings have it.
-    pub fn exec(&self, words: &[String]) -> Result<Finished> {
+    /// Runs a command in the running container, as this user and else as the container's settings have it.
+    pub fn exec(&self, user: u32, words: &[String]) -> Result<Finished> {
         let process = self.file("process.json");
-        fs::write(&process, self.process(words).to_string())?;
-        process::run(self.command().args(["exec", "--process"]).arg(process).arg(&self.name))
+        fs::write(&process, self.process(user, words).to_string())?;
+        let mut command = self.command();
+        command.args(["exec", "--process"]).arg(process).arg(&self.name);
+        process::run_with(&mut command, self.settings.io())
+    }
+
+    /// Ends what [`Self::start`] started: with its stdin, or, if there is an init, with a signal that the init passes on.
+    /// It does that with a call of its own, and would do so with any signal, such as those that runc 1.1 passes on by mistake.
+    pub fn end(&self, running: Running) -> Result<()> {
+        if self.settings.shape != Shape::Init {
+            return running.end();
+        }
+        process::run(self.command().args(["kill", &self.name, "TERM"]))?;
+        let finished = running.wait()?;
+        ensure!(
+            finished.status.code() == Some(128 + 15),
+            "the init did not pass on the signal: {finished:#?}"
+        );
+        Ok(())
     }
 
     fn command(&self) -> Command {
@@ -193,12 +265,12 @@ impl<'r> Container<'r> {
         command
     }
 
-    fn process(&self, words: &[String]) -> Value {
+    fn process(&self, user: u32, words: &[String]) -> Value {
         let environment = programs::environment("/tmp");
         let environment: Vec<_> = environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut process = json!({
-            "terminal": false,
-            "user": {"uid": self.settings.user, "gid": self.settings.user},
+            "terminal": self.settings.shape == Shape::Terminal,
+            "user": {"uid": user, "gid": user},
             "args": words,
             "env": environment,
             "cwd": "/tmp",
@@ -207,11 +279,18 @@ impl<'r> Container<'r> {
             },
             "noNewPrivileges": self.settings.no_new_privileges,
         });
-        if self.settings.user != 0 {
+        if self.settings.shape == Shape::Powerless {
+            process["capabilities"] = json!({});
+        } else if user != 0 {
             // As a node does it: another user starts with none.
             process["capabilities"] = json!({"bounding": CAPABILITIES});
         }
         process
+    }
+
+    fn under_init(&self, words: &[String]) -> Vec<String> {
+        let init: &[&str] = if self.settings.shape == Shape::Init { &[INIT, "--"] } else { &[] };
+        init.iter().copied().map(str::to_owned).chain(words.iter().cloned()).collect()
     }
 
     fn config(&self, words: &[String], seccomp: Option<&Value>) -> Value {
@@ -225,6 +304,10 @@ impl<'r> Container<'r> {
         let mut mounts = vec![
             json!({"destination": "/proc", "type": "proc", "source": "proc"}),
             tmpfs("/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+            json!({
+                "destination": "/dev/pts", "type": "devpts", "source": "devpts",
+                "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+            }),
             tmpfs("/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777"]),
             tmpfs("/tmp", &["nosuid", "nodev", "mode=1777"]),
             tmpfs("/run", &["nosuid", "nodev", "mode=755"]),
@@ -241,8 +324,8 @@ impl<'r> Container<'r> {
         }
         let mut config = json!({
             "ociVersion": "1.0.2",
-            "process": self.process(words),
-            "root": {"path": self.rootfs.directory.path(), "readonly": true},
+            "process": self.process(self.settings.user, &self.under_init(words)),
+            "root": {"path": self.rootfs.directory.path(), "readonly": self.settings.shape != Shape::Writable},
             "hostname": "container",
             "mounts": mounts,
             "linux": {
@@ -264,32 +347,6 @@ impl Drop for Container<'_> {
         if self.file("state").join(&self.name).exists() {
             let _ = process::run(self.command().args(["delete", "--force", &self.name]));
         }
-    }
-}
-
-/// A container whose program copies its stdin to its stdout, for as long as there is a stdin.
-pub struct Running {
-    child: Child,
-    stdout: Lines,
-    stderr: Lines,
-}
-
-impl Running {
-    /// Closes the program's stdin, and waits for the end of the container.
-    pub fn end(mut self) -> Result<()> {
-        drop(self.child.stdin.take());
-        self.stdout.until(|_| false)?;
-        self.stderr.until(|_| false)?;
-        let status = self.child.wait()?;
-        ensure!(status.success(), "the container ended with {status}: {}", self.stderr.seen());
-        Ok(())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
     }
 }
 

@@ -11,6 +11,13 @@ use crate::programs::{self, Program};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing(String);
 
+impl Missing {
+    /// What is missing, and how to get it.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+}
+
 /// Being root.
 pub fn root() -> Option<Missing> {
     let root = rustix::process::geteuid().is_root();
