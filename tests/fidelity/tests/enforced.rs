@@ -189,11 +189,11 @@ fn exec_holds(world: &World, runtime: Runtime, settings: Settings) -> Result<()>
         let script = format!("umask 077; mkdir {folder} && ls -d {folder}");
         let said = container.exec(user, &world.words(&["sh", "-c", &script]))?;
         // On a terminal crun sometimes writes an empty message of its own before.
-        let works = match settings.shape {
+        let done = match settings.shape {
             Shape::Terminal => said.stdout.contains(&folder),
             _ => said.stdout == format!("{folder}\n"),
         };
-        ensure!(works && said.status.success(), "exec as {user} does not work: {said:#?}");
+        ensure!(done && said.status.success(), "exec as {user} does not work: {said:#?}");
         Ok(())
     };
 
