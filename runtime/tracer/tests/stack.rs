@@ -92,7 +92,7 @@ fn unwritten_reads(program: &[bpf_insn]) -> Vec<(usize, i32)> {
         };
         known[index] = Some(joined.clone());
         let mut state = joined;
-        if let Some(at) = step(&program[index], &mut state) {
+        if let Some(at) = step(program[index], &mut state) {
             reads.push((index, at));
         }
         next.extend(successors(program, index).into_iter().map(|to| (to, state.clone())));
@@ -103,7 +103,7 @@ fn unwritten_reads(program: &[bpf_insn]) -> Vec<(usize, i32)> {
 }
 
 /// Does what an instruction does; returns where it reads what may not have been written.
-fn step(instruction: &bpf_insn, state: &mut State) -> Option<i32> {
+fn step(instruction: bpf_insn, state: &mut State) -> Option<i32> {
     let (to, from) = (usize::from(instruction.dst_reg()), usize::from(instruction.src_reg()));
     let size = match instruction.code & 0x18 {
         0x00 => 4,
