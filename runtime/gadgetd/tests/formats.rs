@@ -13,7 +13,7 @@ use std::{
 };
 
 use gadgetd_core::spo;
-use gadgetd_fidelity::container::{Container, Rootfs, Runtime, Settings};
+use gadgetd_fidelity::container::{Container, Rootfs, Runtime, Settings, Shape};
 use gadgetd_host::{Host, HostConfig, Matching, ModuleRef, Role, built_in, recording::Recording};
 use support::{gadgetd, installed, start};
 
@@ -83,9 +83,8 @@ fn by_runc(folder: &Path, document: &str) {
     }
     let profile = serde_json::from_str(document).unwrap();
     let rootfs = Rootfs::build(folder).unwrap();
-    for no_new_privileges in [false, true] {
-        let settings = Settings { user: 0, no_new_privileges };
-        let container = Container::new(&rootfs, Runtime::Runc, settings).unwrap();
+    for settings in Settings::all(Shape::Plain).into_iter().filter(|settings| settings.user == 0) {
+        let container = Container::new(&rootfs, Runtime::RUNC, settings).unwrap();
         let run = |words: &[&str]| {
             let words: Vec<_> = words.iter().map(ToString::to_string).collect();
             container.run(&words, Some(&profile)).unwrap()

@@ -32,6 +32,9 @@ pub struct Runtime {
 }
 
 impl Runtime {
+    /// runc as it is installed.
+    pub const RUNC: Self = Self { name: "runc", release: None };
+
     /// Both, as installed and of every other Debian release.
     pub fn all() -> Vec<Self> {
         let releases = RELEASES.iter().map(|(release, _)| Some(*release));
