@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use gadgetd_artifacts::target_dir;
+use gadgetd_artifacts::{
+    cross::{Target, cross_build},
+    target_dir,
+};
 
 use crate::{
     process::{cargo, run as run_command},
@@ -19,6 +22,27 @@ pub(crate) fn run() -> Result<PathBuf> {
     eprintln!("gadgetd is {}", gadgetd.display());
     eprintln!("kubectl-gadget is {}; as `kubectl gadget` where it is on the PATH", plugin.display());
     Ok(gadgetd)
+}
+
+/// Builds for another system what cargo is told to, or else the programs: both for Linux, for others the command line alone.
+pub(crate) fn cross(target: Target, what: &[String]) -> Result<()> {
+    setup::ensure(setup::For::Cross)?;
+    let mut build = cross_build(target)?;
+    build.arg("--release").args(what);
+    let programs: &[(&str, &str)] = match target.os() {
+        _ if !what.is_empty() => &[],
+        "linux" => &[("gadgetd", "gadgetd"), ("gadgetd-cli", "kubectl-gadget")],
+        _ => &[("gadgetd-cli", "kubectl-gadget")],
+    };
+    for (package, program) in programs {
+        build.args(["--package", package, "--bin", program]);
+    }
+    run_command(&mut build)?;
+    let folder = target_dir().join(target.triple()).join("release");
+    for (_, program) in programs {
+        eprintln!("{program} for {target} is {}{}", folder.join(program).display(), target.suffix());
+    }
+    Ok(())
 }
 
 /// Builds a program of the workspace and returns it.

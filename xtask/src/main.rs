@@ -26,6 +26,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use gadgetd_artifacts::cross::Target;
 
 #[derive(Parser)]
 #[command(
@@ -43,7 +44,14 @@ enum Command {
     /// Installs what building and testing need, says what and why; changes nothing that is there
     Setup,
     /// Builds the eBPF object, the gadgets and formatters, and target/release/gadgetd
-    Build,
+    Build {
+        /// Build for another system, into target/TARGET/release: aarch64-unknown-linux-gnu for one
+        #[arg(long)]
+        target: Option<Target>,
+        /// What cargo is to build for that system instead of the programs: -- --package gadgetd-core --tests
+        #[arg(last = true, requires = "target")]
+        what: Vec<String>,
+    },
     /// Records a real server, prints its seccomp profile, and shows that the profile holds
     Demo,
     /// Runs the tests, tier by tier, and sums up
@@ -88,7 +96,8 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Setup => setup::run(),
-        Command::Build => build::run().map(drop),
+        Command::Build { target: None, .. } => build::run().map(drop),
+        Command::Build { target: Some(target), what } => build::cross(target, &what),
         Command::Demo => demo::run(),
         Command::Test { tiers } => test::run(&tiers),
         Command::E2e => test::run(&[test::Tier::Node]),

@@ -13,12 +13,16 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use gadgetd_artifacts::{
+    cross::{DEBIAN, Target},
     toolchain::{self, Part, find_program},
     workspace,
 };
 use gadgetd_kube_assets::tools;
 
-use crate::process::{cargo, is_root, run as run_command, show, succeeds};
+use crate::{
+    debian::Release,
+    process::{cargo, is_root, run as run_command, show, succeeds},
+};
 
 /// LLVM's major version in [`BPF_LINKER_PACKAGES`]; it must be able to read what Debian's `rustc` writes.
 const LLVM: &str = "22";
@@ -29,11 +33,16 @@ const BPF_LINKER_PACKAGES: &[&str] = &["llvm-22-dev", "clang-22", "zlib1g-dev"];
 const PYTHON: &str = "sdk/templates/python/common/requirements.txt";
 const JAVASCRIPT: &str = "sdk/templates/js/common/package.json";
 
+/// Which version of zig links for other systems.
+const ZIG: &str = "xtask/requirements.txt";
+
 /// What the machine is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum For {
     /// Building gadgetd.
     Build,
+    /// Building for other systems as well.
+    Cross,
     /// Running every test as well.
     Test,
 }
@@ -47,7 +56,7 @@ struct Need {
     /// Debian's packages with it, or with what [`Need::then`] needs.
     packages: &'static [&'static str],
     /// What is left to do when the packages are there.
-    then: Option<fn() -> Command>,
+    then: Option<fn() -> Result<()>>,
     /// How to get it on another system.
     elsewhere: &'static str,
 }
@@ -86,7 +95,7 @@ const NEEDS: &[Need] = &[
         wanted_for: For::Build,
         present: Present::Check(|| Part::BpfLinker.is_present()),
         packages: BPF_LINKER_PACKAGES,
-        then: Some(install_bpf_linker),
+        then: Some(|| run_command(&mut install_bpf_linker())),
         elsewhere: "cargo install bpf-linker",
     },
     Need {
@@ -104,27 +113,48 @@ const NEEDS: &[Need] = &[
         wanted_for: For::Build,
         present: Present::Check(|| Part::WasmLinker.is_present()),
         packages: &["lld"],
-        then: Some(|| cargo(["install", "--locked", "wasm-component-ld"])),
+        then: Some(|| run_command(&mut cargo(["install", "--locked", "wasm-component-ld"]))),
         elsewhere: "a Rust toolchain from rustup, or: cargo install wasm-component-ld, and lld",
     },
     Need {
-        what: "Rust compiler with `std` for Windows",
-        why: "kubectl-gadget is for people's machines too",
-        wanted_for: For::Test,
-        present: Present::Check(|| Part::WindowsStd.is_present()),
+        what: "Rust compiler with `std` for other systems",
+        why: "it compiles for arm64, and kubectl-gadget for Windows",
+        wanted_for: For::Cross,
+        present: Present::Check(|| Target::ALL.into_iter().all(|target| Part::Std(target).is_present())),
         packages: &["rustc-web", "rust-web-src"],
         then: None,
-        elsewhere: "rustup target add x86_64-pc-windows-gnu",
+        elsewhere: "rustup target add aarch64-unknown-linux-gnu x86_64-unknown-linux-gnu x86_64-pc-windows-gnu",
+    },
+    Need {
+        what: "zig",
+        why: "it links for arm64, and for older C libraries",
+        wanted_for: For::Cross,
+        present: Present::Check(|| is_installed(&tools::zig(), ZIG, "bin/zig")),
+        packages: &["python3-venv"],
+        then: Some(install_zig),
+        elsewhere: "Python with its module venv",
+    },
+    Need {
+        what: "static libseccomp for other systems",
+        why: "`gadgetd confine` loads profiles through it",
+        wanted_for: For::Cross,
+        present: Present::Check(|| {
+            Target::ALL.into_iter().all(|target| Part::Libraries(target).is_present())
+        }),
+        packages: &[],
+        then: Some(fetch_libraries),
+        elsewhere: "apt-get and dpkg-deb, with which packages of Debian are unpacked",
     },
     Need {
         what: "C compiler for Windows",
         why: "kubectl-gadget is for people's machines too",
-        wanted_for: For::Test,
-        present: Present::Check(|| Part::WindowsC.is_present()),
+        wanted_for: For::Cross,
+        present: Present::Check(|| Part::C(Target::WindowsAmd64).is_present()),
         packages: &["gcc-mingw-w64-x86-64-win32"],
         then: None,
         elsewhere: "MinGW-w64: x86_64-w64-mingw32-gcc",
     },
+    program("qemu-aarch64-static", &["qemu-user-static"], "it runs tests that are built for arm64"),
     program("strace", &["strace"], "the recordings are compared with what it sees"),
     program("runc", &["runc"], "containers are recorded and confined with it"),
     program("crun", &["crun"], "containers are recorded and confined with it"),
@@ -184,7 +214,7 @@ const NEEDS: &[Need] = &[
         wanted_for: For::Test,
         present: Present::Check(|| is_installed(&tools::python(), PYTHON, "bin/componentize-py")),
         packages: &["python3-venv"],
-        then: Some(install_python),
+        then: Some(|| install_python(&tools::python(), PYTHON)),
         elsewhere: "Python with its module venv",
     },
     program("npm", &["npm"], "it builds modules in JavaScript"),
@@ -194,7 +224,7 @@ const NEEDS: &[Need] = &[
         wanted_for: For::Test,
         present: Present::Check(|| is_installed(&tools::javascript(), JAVASCRIPT, "node_modules/.bin/jco")),
         packages: &[],
-        then: Some(install_javascript),
+        then: Some(|| run_command(&mut install_javascript())),
         elsewhere: "Node.js 20 or newer, with npm",
     },
 ];
@@ -271,8 +301,8 @@ fn install(missing: &[&Need]) -> Result<()> {
         }
         run_command(&mut install)?;
     }
-    for command in missing.iter().filter(|need| !need.is_present()).filter_map(|need| need.then) {
-        run_command(&mut command())?;
+    for then in missing.iter().filter(|need| !need.is_present()).filter_map(|need| need.then) {
+        then()?;
     }
     match missing.iter().find(|need| !need.is_present()) {
         Some(need) => {
@@ -331,15 +361,35 @@ fn is_installed(folder: &Path, list: &str, program: &str) -> bool {
     same && folder.join(program).is_file()
 }
 
-fn install_python() -> Command {
+/// Makes a virtual environment with what a list names.
+fn install_python(folder: &Path, list: &str) -> Result<()> {
     let script = r#"python3 -m venv --clear "$1" && "$1/bin/pip" install --quiet -r "$2" && cp "$2" "$1""#;
-    shell(script, &tools::python(), PYTHON)
+    run_command(&mut shell(script, folder, list))
+}
+
+/// Zig comes as a module of Python's; what it is called by here is the program itself.
+fn install_zig() -> Result<()> {
+    install_python(&tools::zig(), ZIG)?;
+    let script =
+        r#"ln -s "$("$1/bin/python" -c 'import ziglang; print(ziglang.__path__[0])')/zig" "$1/bin/zig""#;
+    run_command(&mut shell(script, &tools::zig(), ZIG))
 }
 
 fn install_javascript() -> Command {
     let script =
         r#"mkdir -p "$1" && cp "$2" "$1" && npm install --silent --no-audit --no-fund --prefix "$1""#;
     shell(script, &tools::javascript(), JAVASCRIPT)
+}
+
+/// Puts what programs for Linux are linked with, and run with in an emulator, where cross builds look for it.
+fn fetch_libraries() -> Result<()> {
+    for target in Target::ALL {
+        if let Some(root) = target.root() {
+            let release = Release::open(DEBIAN, target.architecture())?;
+            release.unpack(&["libseccomp-dev", "libc6"], &root)?;
+        }
+    }
+    Ok(())
 }
 
 fn shell(script: &str, folder: &Path, list: &str) -> Command {

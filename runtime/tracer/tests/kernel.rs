@@ -5,7 +5,9 @@ mod support;
 
 use std::{fs, os::unix::fs::MetadataExt, process::Command};
 
-use gadgetd_core::{Abi, CgroupEvent, CgroupId, Entry, Loss, Machine, SyscallSource};
+use gadgetd_core::{CgroupEvent, CgroupId, Entry, Loss, SyscallSource};
+#[cfg(target_arch = "x86_64")]
+use gadgetd_core::{Abi, Machine};
 use gadgetd_tracer::{Tracer, TracerError};
 use support::{Cgroup, Child, Loader, application, call, load, options, runtime, set};
 
@@ -293,7 +295,7 @@ fn a_session_adds_what_it_needs() {
     // One that fails on its way needs nothing.
     Child::into(&cgroup, || {
         support::chroot();
-        call(libc::SYS_getpgrp);
+        call(libc::SYS_getpgid);
     })
     .succeeds();
     let recorded = tracer.read(cgroup.id()).expect("enrolled");

@@ -1,4 +1,4 @@
-//! Finds the toolchains for eBPF and WebAssembly, and builds what gadgetd embeds.
+//! Finds the toolchains for eBPF, WebAssembly and other systems, and builds what gadgetd embeds.
 //!
 //! Two kinds of code in this project are not for the machine that compiles it: the eBPF program and the
 //! components. A build script asks this crate for them, so a plain `cargo build` is all it takes; where a
@@ -12,6 +12,7 @@
 //! println!("cargo::rustc-env=EBPF_OBJECT={}", object.display());
 //! ```
 
+pub mod cross;
 pub mod toolchain;
 
 use std::{
@@ -28,8 +29,6 @@ use toolchain::{Missing, Toolchain};
 pub const EBPF_TARGET: &str = "bpfel-unknown-none";
 /// The target of the components: nothing of the outside world in it, so a guest imports our WIT and nothing else.
 pub const WASM_TARGET: &str = "wasm32-unknown-unknown";
-/// Windows, for people with kubectl there: with the tools of MinGW, which other systems have too.
-pub const WINDOWS_TARGET: &str = "x86_64-pc-windows-gnu";
 /// What only this workspace has, from its root.
 const CONTRACT: &str = "sdk/wit/worlds.wit";
 /// The profile of the components, in the workspace's `Cargo.toml`.
@@ -96,7 +95,9 @@ pub fn ebpf_build() -> Result<Command, Missing> {
         // BTF is made from debug information, and the kernel needs BTF for maps and `tp_btf` programs.
         "-Cdebuginfo=2".into(),
         "-Clink-arg=--btf".into(),
-        format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH).into(),
+        // One object serves every machine: the loader tells the program which one it is on. aya asks for a name all the same,
+        // and calls types by it.
+        "--cfg=bpf_target_arch=\"x86_64\"".into(),
         format!("-Clinker={}", toolchain.linker.display()).into(),
     ];
     flags.extend(remaps(&toolchain));
@@ -166,26 +167,6 @@ pub fn component_build() -> Result<Command, Missing> {
     cargo.args(["build", "--lib", "--target", WASM_TARGET]);
     if toolchain.build_std {
         cargo.arg("-Zbuild-std=std,panic_abort");
-    }
-    Ok(cargo)
-}
-
-/// A call of `cargo check` that tells whether a package of this workspace compiles for Windows. `build` in place of `check`
-/// makes the program.
-pub fn windows_check(package: &str) -> Result<Command, Missing> {
-    let toolchain = toolchain::windows()?;
-    let mut cargo = cargo(&toolchain, &[]);
-    cargo.current_dir(workspace()).args([
-        "check",
-        "--locked",
-        "--package",
-        package,
-        "--target",
-        WINDOWS_TARGET,
-    ]);
-    cargo.arg("--target-dir").arg(target_dir().join("artifacts/windows"));
-    if toolchain.build_std {
-        cargo.arg("-Zbuild-std=std,panic_unwind");
     }
     Ok(cargo)
 }

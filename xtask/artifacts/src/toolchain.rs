@@ -1,4 +1,4 @@
-//! Which compilers this machine has for eBPF and WebAssembly.
+//! Which compilers this machine has for eBPF, WebAssembly and other systems.
 //!
 //! Nothing is downloaded or installed here, and nothing is run but `rustc --print sysroot` of the active toolchain.
 
@@ -10,7 +10,9 @@ use std::{
     process::Command,
 };
 
-use crate::{EBPF_TARGET, WASM_TARGET, WINDOWS_TARGET};
+use gadgetd_kube_assets::tools;
+
+use crate::{EBPF_TARGET, WASM_TARGET, cross::Target};
 
 /// The compiler that Debian's packages install, outside of rustup.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
@@ -29,17 +31,15 @@ pub enum Part {
     WasmStd,
     /// The linker of components.
     WasmLinker,
-    /// A compiler with the standard library for Windows.
-    WindowsStd,
-    /// A C compiler for Windows, which links as well.
-    WindowsC,
+    /// A compiler with the standard library for another system.
+    Std(Target),
+    /// A C compiler for another system, which links as well.
+    C(Target),
+    /// C libraries for another system.
+    Libraries(Target),
 }
 
 impl Part {
-    /// Every part there is.
-    pub const ALL: [Self; 6] =
-        [Self::BpfCore, Self::BpfLinker, Self::WasmStd, Self::WasmLinker, Self::WindowsStd, Self::WindowsC];
-
     /// Whether this machine has it.
     pub fn is_present(self) -> bool {
         match self {
@@ -47,8 +47,9 @@ impl Part {
             Self::BpfLinker => bpf_linker().is_some(),
             Self::WasmStd => wasm_compiler().is_some(),
             Self::WasmLinker => wasm_linker().is_some(),
-            Self::WindowsStd => windows_compiler().is_some(),
-            Self::WindowsC => find_program(MINGW).is_some(),
+            Self::Std(target) => cross_compiler(target).is_some(),
+            Self::C(target) => target.c_compiler().find().is_some(),
+            Self::Libraries(target) => has_libraries(target),
         }
     }
 }
@@ -60,8 +61,9 @@ impl fmt::Display for Part {
             Self::BpfLinker => "bpf-linker",
             Self::WasmStd => "a Rust compiler with `std` for WebAssembly",
             Self::WasmLinker => "wasm-component-ld",
-            Self::WindowsStd => "a Rust compiler with `std` for Windows",
-            Self::WindowsC => MINGW,
+            Self::Std(target) => return write!(f, "a Rust compiler with `std` for {target}"),
+            Self::C(target) => target.c_compiler().name(),
+            Self::Libraries(target) => return write!(f, "a static libseccomp for {target}"),
         })
     }
 }
@@ -109,16 +111,47 @@ pub fn wasm() -> Result<Toolchain, Missing> {
     Ok(compiler.into_toolchain(linker, build_std))
 }
 
-/// The toolchain for Windows, found as that for the components is.
-pub fn windows() -> Result<Toolchain, Missing> {
-    let missing = |part| Missing { wanted: "kubectl-gadget for Windows", part };
-    let linker = find_program(MINGW).ok_or(missing(Part::WindowsC))?;
-    let (compiler, build_std) = windows_compiler().ok_or(missing(Part::WindowsStd))?;
+/// The toolchain for another system, found as that for the components is.
+pub(crate) fn cross(target: Target) -> Result<Toolchain, Missing> {
+    let missing = |part| Missing { wanted: target.triple(), part };
+    let linker = target.c_compiler().find().ok_or(missing(Part::C(target)))?;
+    let (compiler, build_std) = cross_compiler(target).ok_or(missing(Part::Std(target)))?;
+    if !has_libraries(target) {
+        return Err(missing(Part::Libraries(target)));
+    }
     Ok(compiler.into_toolchain(linker, build_std))
 }
 
-fn windows_compiler() -> Option<(Compiler, bool)> {
-    wasm_candidates().find_map(|compiler| compiler.for_target(WINDOWS_TARGET))
+fn cross_compiler(target: Target) -> Option<(Compiler, bool)> {
+    wasm_candidates().find_map(|compiler| compiler.for_target(target.triple()))
+}
+
+fn has_libraries(target: Target) -> bool {
+    target.libraries().is_none_or(|folder| folder.join("libseccomp.a").is_file())
+}
+
+/// What compiles C for another system, and links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CCompiler {
+    /// It has the headers and libraries of other systems with it.
+    Zig,
+    /// For Windows.
+    MinGw,
+}
+
+impl CCompiler {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Zig => "zig",
+            Self::MinGw => MINGW,
+        }
+    }
+
+    /// Zig of the version that this project asks for, else another.
+    fn find(self) -> Option<PathBuf> {
+        let ours = (self == Self::Zig).then(|| tools::zig().join("bin/zig")).filter(|zig| zig.is_file());
+        ours.or_else(|| find_program(self.name()))
+    }
 }
 
 fn bpf_compiler() -> Option<(Compiler, bool)> {

@@ -1,6 +1,7 @@
-//! Where the tools are that make modules in other languages than Rust.
+//! Where the tools are that make modules in other languages than Rust, and programs for other systems.
 //!
-//! `cargo xtask setup` installs them, in the versions that the templates ask for; the tests that build projects use them.
+//! `cargo xtask setup` installs them, in the versions that the templates ask for and xtask does; the tests that build projects
+//! use them.
 
 use std::{env, ffi::OsString, path::PathBuf};
 
@@ -14,6 +15,11 @@ pub fn python() -> PathBuf {
 /// A folder of npm's with jco.
 pub fn javascript() -> PathBuf {
     cache().join("tools/javascript")
+}
+
+/// A virtual environment with zig, a C compiler and linker for many systems.
+pub fn zig() -> PathBuf {
+    cache().join("tools/zig")
 }
 
 /// `PATH`, with the tools before everything else.
