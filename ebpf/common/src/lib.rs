@@ -36,6 +36,12 @@ pub const ABI_X32: u32 = 2;
 /// Bit that tells an x32 call from a native one.
 pub const X32_BIT: u32 = 0x4000_0000;
 
+/// The first number of Arm's own 32-bit calls, which are in no table: `asm/unistd.h` calls it `__ARM_NR_BASE`. A bitmap has them in
+/// its last [`ARM_PRIVATE_COUNT`] bits.
+pub const ARM_PRIVATE: u32 = 0xf_0000;
+/// How many of them there is room for; six are in use.
+pub const ARM_PRIVATE_COUNT: u32 = 16;
+
 /// How far a thread of an OCI runtime has come in preparing a container. Each stage is a point from
 /// which on a filter may be in force; a higher stage is a tighter bound.
 pub mod stage {

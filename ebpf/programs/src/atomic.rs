@@ -43,6 +43,18 @@ impl Shared {
         unsafe { asm!("lock *(u64 *)({at} + 0) += {one}", at = in(reg) self.0.get(), one = in(reg) 1_u64) }
     }
 
+    /// Adds, and keeps everything that this CPU reads and writes before apart from everything after: of the operations
+    /// that older kernels know, only those that return what was there do so on every machine. (The others, and plain loads and
+    /// stores, may be seen in any order on arm64.)
+    #[inline(always)]
+    pub fn add_in_order(&self, number: u64) {
+        // SAFETY: valid and aligned.
+        unsafe {
+            asm!("{number} = atomic_fetch_add((u64 *)({at} + 0), {number})",
+                at = in(reg) self.0.get(), number = inout(reg) number => _);
+        }
+    }
+
     /// Sets bits.
     #[inline(always)]
     pub fn set(&self, bits: u64) {

@@ -6,11 +6,19 @@
 //! when user space changed which cgroup has which slot, or a task changed its cgroup.
 //!
 //! Two tasks that share a line overwrite each other's entry, possibly at the same time. So the first word of an entry holds the
-//! key combined with the second word: a mix of two entries fits neither key.
+//! key combined with the second word: a mix of two entries fits neither key, in whichever order the words are seen.
+//!
+//! Two things must be seen in order: a look-up after the generation that it is stored with, and a new generation after
+//! what made it necessary. Decision 009 has the argument.
 
 use core::{arch::asm, ffi::c_void};
 
-use crate::{atomic::Shared, kernel::Task};
+use gadgetd_ebpf_common::MACHINE_X86_64;
+
+use crate::{
+    atomic::Shared,
+    kernel::{KERNEL, Task, known},
+};
 
 const BITS: u32 = 13;
 const LINES: usize = 1 << BITS;
@@ -34,20 +42,32 @@ struct Entry {
 static ENTRIES: Aligned<[Entry; LINES]> =
     Aligned([const { Entry { check: Shared::new(0), value: Shared::new(0) } }; LINES]);
 
-/// The generation now, as an entry has it.
+/// A generation, as an entry has it.
 #[derive(Clone, Copy)]
 pub struct Generation(u64);
 
-/// To be taken before the first look-up of what will be stored.
-#[inline(always)]
-pub fn generation() -> Generation {
-    Generation(GENERATION.0.load() << 32)
+impl Generation {
+    #[inline(always)]
+    fn now() -> Self {
+        Self(GENERATION.0.load() << 32)
+    }
 }
 
-/// Makes every entry invalid.
+/// The generation of what will be looked up after this, for [`store`].
+#[inline(always)]
+pub fn generation(key: Key) -> Generation {
+    let generation = Generation::now();
+    // On x86 loads are in order. Elsewhere an operation on the line that `store` will write anyway puts them in order.
+    if known(&KERNEL.machine) != MACHINE_X86_64 {
+        key.entry().check.add_in_order(0);
+    }
+    generation
+}
+
+/// Makes every entry invalid that was looked up before what the caller, or user space, has changed.
 #[inline(always)]
 pub fn invalidate() {
-    GENERATION.0.increment();
+    GENERATION.0.add_in_order(1);
 }
 
 /// What a task is known by here.
@@ -86,7 +106,7 @@ impl Key {
 pub fn slot(key: Key) -> Option<u32> {
     let entry = key.entry();
     let value = entry.value.load();
-    let current = entry.check.load() ^ value == key.0 && (value >> 32) << 32 == generation().0;
+    let current = entry.check.load() ^ value == key.0 && (value >> 32) << 32 == Generation::now().0;
     current.then_some(value as u32)
 }
 

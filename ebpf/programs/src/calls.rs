@@ -54,7 +54,7 @@ fn position(number: u64) -> (usize, u64) {
 #[inline(never)]
 fn look_up(ctx: *mut c_void) -> u64 {
     let ctx = BtfTracePointContext::new(ctx);
-    let generation = cache::generation();
+    let generation = cache::generation(Key::new(ctx.arg(0)));
     let task = Task::current();
     let registers = Registers(ctx.arg(0));
     // SAFETY: user space removes a cgroup only by its own will; a reused element means a slot for a moment too long.

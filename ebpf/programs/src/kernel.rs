@@ -8,7 +8,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_task_btf, bpf_task_pt_regs},
 };
 use gadgetd_ebpf_common::{
-    ABI_COMPAT, ABI_NATIVE, ABI_X32, Kernel, MACHINE_AARCH64, MACHINE_X86_64, Markers, Offsets, X32_BIT,
+    ABI_COMPAT, ABI_NATIVE, ABI_X32, ARM_PRIVATE, ARM_PRIVATE_COUNT, CALLS, Kernel, MACHINE_AARCH64, MACHINE_X86_64, Markers, Offsets, X32_BIT,
 };
 
 /// Filled in by the loader before the program is verified.
@@ -207,12 +207,18 @@ pub fn is_compat(registers: Registers) -> bool {
     }
 }
 
-/// By which ABI the running task makes its call, and the call's number in that ABI's table.
+/// By which ABI the running task makes its call, and the call's place in that ABI's bitmap: its number, but for
+/// [`ARM_PRIVATE`].
 #[inline(always)]
 pub fn abi(registers: Registers, number: u64) -> (u32, u64) {
     let number = number & 0xffff_ffff;
     if is_compat(registers) {
-        (ABI_COMPAT, number)
+        let private = number.wrapping_sub(u64::from(ARM_PRIVATE));
+        if known(&KERNEL.machine) == MACHINE_AARCH64 && private < u64::from(ARM_PRIVATE_COUNT) {
+            (ABI_COMPAT, u64::from(CALLS - ARM_PRIVATE_COUNT) + private)
+        } else {
+            (ABI_COMPAT, number)
+        }
     } else if known(&KERNEL.machine) == MACHINE_X86_64 && number >> 30 == 1 {
         (ABI_X32, number & !u64::from(X32_BIT))
     } else {

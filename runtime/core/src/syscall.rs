@@ -50,7 +50,10 @@ impl Syscall {
             (Machine::X86_64, Abi::Native | Abi::X32) => x86_64::Sysno::new(number).map(|n| n.name()),
             (Machine::X86_64, Abi::Compat) => x86::Sysno::new(number).map(|n| n.name()),
             (Machine::Aarch64, Abi::Native) => aarch64::Sysno::new(number).map(|n| n.name()),
-            (Machine::Aarch64, Abi::Compat) => arm::Sysno::new(number).map(|n| n.name()),
+            (Machine::Aarch64, Abi::Compat) => arm::Sysno::new(number).map(|n| n.name()).or_else(|| {
+                let private = ARM_PRIVATE.iter().find(|(number, _)| *number == self.number);
+                private.map(|(_, name)| *name)
+            }),
             (Machine::Aarch64, Abi::X32) => None,
         };
         // Where the crate's name is not the kernel's, no filter would know it.
@@ -75,8 +78,20 @@ impl Syscall {
 /// ```
 pub fn syscall_number(machine: Machine, abi: Abi, name: &str) -> Option<u32> {
     let phases = Phases::default();
-    (0..NUMBERS).rev().find(|&number| Syscall { abi, number, phases }.name(machine) == Some(name))
+    let private = ARM_PRIVATE.iter().map(|(number, _)| *number);
+    let mut all = (0..NUMBERS).chain(private).rev();
+    all.find(|&number| Syscall { abi, number, phases }.name(machine) == Some(name))
 }
+
+/// The calls of 32-bit Arm that are in no table: `arch/arm/include/uapi/asm/unistd.h` has their numbers, libseccomp the same names.
+const ARM_PRIVATE: [(u32, &str); 6] = [
+    (0xf_0001, "breakpoint"),
+    (0xf_0002, "cacheflush"),
+    (0xf_0003, "usr26"),
+    (0xf_0004, "usr32"),
+    (0xf_0005, "set_tls"),
+    (0xf_0006, "get_tls"),
+];
 
 /// More numbers than any table has.
 const NUMBERS: u32 = 1024;
@@ -107,6 +122,15 @@ mod tests {
         assert_eq!(name(Machine::X86_64, Abi::X32, 11), Some("munmap"));
         assert_eq!(name(Machine::Aarch64, Abi::Native, 63), Some("read"));
         assert_eq!(name(Machine::Aarch64, Abi::Compat, 3), Some("read"));
+    }
+
+    #[test]
+    fn calls_of_arms_own_have_names() {
+        assert_eq!(name(Machine::Aarch64, Abi::Compat, 0xf_0005), Some("set_tls"));
+        assert_eq!(syscall_number(Machine::Aarch64, Abi::Compat, "cacheflush"), Some(0xf_0002));
+        assert_eq!(name(Machine::Aarch64, Abi::Native, 0xf_0005), None);
+        assert_eq!(name(Machine::X86_64, Abi::Compat, 0xf_0005), None);
+        assert_eq!(name(Machine::Aarch64, Abi::Compat, 0xf_0007), None);
     }
 
     #[test]

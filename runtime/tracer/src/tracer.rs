@@ -9,9 +9,12 @@ use std::{
 use aya::maps::MapError;
 use gadgetd_containers::Hierarchy;
 use gadgetd_core::{
-    Abi, CgroupEvent, CgroupId, Completeness, Enrolled, Entry, Loss, Phases, Recorded, Syscall, SyscallSource,
+    Abi, CgroupEvent, CgroupId, Completeness, Enrolled, Entry, Loss, Machine, Phases, Recorded, Syscall,
+    SyscallSource,
 };
-use gadgetd_ebpf_common::{Bitmap, Event, Owner, PATH, Slot, event, flag, stage};
+use gadgetd_ebpf_common::{
+    ARM_PRIVATE, ARM_PRIVATE_COUNT, Bitmap, CALLS, Event, Owner, PATH, Slot, event, flag, stage,
+};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
@@ -394,14 +397,21 @@ fn syscalls(slot: &Slot) -> Vec<Syscall> {
     let mut calls = Vec::new();
     for (abi, application) in Abi::ALL.into_iter().zip(&slot.application) {
         let runtime = if abi == Abi::Native { &runtime } else { &Bitmap::default() };
-        for number in 0..gadgetd_ebpf_common::CALLS {
+        for number in 0..CALLS {
             let phases = Phases { runtime: has(runtime, number), application: has(application, number) };
             if phases.runtime || phases.application {
-                calls.push(Syscall { abi, number, phases });
+                calls.push(Syscall { abi, number: called(Machine::current(), abi, number), phases });
             }
         }
     }
     calls
+}
+
+/// The number of the call that has this place in its ABI's bitmap.
+fn called(machine: Machine, abi: Abi, place: u32) -> u32 {
+    let first = CALLS - ARM_PRIVATE_COUNT;
+    let private = machine == Machine::Aarch64 && abi == Abi::Compat && place >= first;
+    if private { ARM_PRIVATE + (place - first) } else { place }
 }
 
 /// What was lost of a slot itself.
@@ -463,4 +473,27 @@ fn found<T>(result: Result<Option<T>, MapError>) -> Result<Option<T>, MapError> 
 
 fn map(name: &'static str) -> impl FnOnce(MapError) -> TracerError {
     move |source| TracerError::Map { name, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arms_own_calls_keep_their_numbers() {
+        for (machine, abi, place, number) in [
+            (Machine::Aarch64, Abi::Compat, 1013, 0xf_0005),
+            (Machine::Aarch64, Abi::Compat, 1007, 1007),
+            (Machine::Aarch64, Abi::Native, 1013, 1013),
+            (Machine::X86_64, Abi::Compat, 1013, 1013),
+        ] {
+            assert_eq!(called(machine, abi, place), number, "{machine:?} {abi}");
+        }
+        let call = Syscall {
+            abi: Abi::Compat,
+            number: called(Machine::Aarch64, Abi::Compat, 1013),
+            phases: Phases::APPLICATION,
+        };
+        assert_eq!(call.name(Machine::Aarch64), Some("set_tls"));
+    }
 }

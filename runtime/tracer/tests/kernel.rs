@@ -5,9 +5,9 @@ mod support;
 
 use std::{fs, os::unix::fs::MetadataExt, process::Command};
 
-use gadgetd_core::{CgroupEvent, CgroupId, Entry, Loss, SyscallSource};
 #[cfg(target_arch = "x86_64")]
 use gadgetd_core::{Abi, Machine};
+use gadgetd_core::{CgroupEvent, CgroupId, Entry, Loss, SyscallSource};
 use gadgetd_tracer::{Tracer, TracerError};
 use support::{Cgroup, Child, Loader, application, call, load, options, runtime, set};
 
