@@ -122,7 +122,7 @@ pub(crate) fn run(tiers: &[Tier]) -> Result<()> {
     if tiers.contains(&Tier::Enforced) {
         runtimes::provide()?;
     }
-    let programs = match compile() {
+    let programs = match compile(cargo(["build", "--release", "--locked", "--workspace", "--all-targets"])) {
         Ok(programs) => programs,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -150,9 +150,8 @@ pub(crate) fn run(tiers: &[Tier]) -> Result<()> {
     std::process::exit(i32::from(total.failed > 0));
 }
 
-/// Compiles every program of the workspace, tests and others, and returns the tests.
-fn compile() -> Result<Vec<Program>> {
-    let mut build = cargo(["build", "--release", "--locked", "--workspace", "--all-targets"]);
+/// Compiles, and returns the tests among what was compiled.
+pub(crate) fn compile(mut build: Command) -> Result<Vec<Program>> {
     build.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
     eprintln!("+ {}", show(&build));
     let mut child = build.spawn().context("cannot start cargo")?;

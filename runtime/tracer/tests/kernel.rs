@@ -5,9 +5,7 @@ mod support;
 
 use std::{fs, os::unix::fs::MetadataExt, process::Command};
 
-#[cfg(target_arch = "x86_64")]
-use gadgetd_core::{Abi, Machine};
-use gadgetd_core::{CgroupEvent, CgroupId, Entry, Loss, SyscallSource};
+use gadgetd_core::{Abi, CgroupEvent, CgroupId, Entry, Loss, Machine, SyscallSource};
 use gadgetd_tracer::{Tracer, TracerError};
 use support::{Cgroup, Child, Loader, application, call, load, options, runtime, set};
 
@@ -111,6 +109,32 @@ fn each_abi_has_its_own_numbers() {
     assert_eq!(of(Abi::Native), set(["getgid", "exit_group"]));
     assert_eq!(of(Abi::Compat), set(["getpid"]));
     assert_eq!(of(Abi::X32), set(["getuid", "execve"]));
+    assert!(recorded.completeness.is_complete(), "{:?}", recorded.completeness);
+}
+
+/// The same on arm64, where only a 32-bit program makes 32-bit calls.
+#[cfg(target_arch = "aarch64")]
+#[test]
+fn each_abi_has_its_own_numbers() {
+    let Some(mut tracer) = load(16) else { return };
+    let cgroup = Cgroup::new();
+    tracer.enrol(cgroup.id(), Entry::Application).expect("a cgroup that exists");
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = support::aarch32_program(folder.path());
+    Child::into(&cgroup, || {
+        call(libc::SYS_getgid);
+        support::exec(&program);
+    })
+    .succeeds();
+    let recorded = tracer.read(cgroup.id()).expect("enrolled");
+    let of = |abi| {
+        let calls = recorded.syscalls.iter().filter(move |c| c.abi == abi);
+        calls
+            .map(|c| c.name(Machine::Aarch64).expect("a known call"))
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(of(Abi::Native), set(["getgid", "execve"]));
+    assert_eq!(of(Abi::Compat), set(["getpid", "exit"]));
     assert!(recorded.completeness.is_complete(), "{:?}", recorded.completeness);
 }
 

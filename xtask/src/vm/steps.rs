@@ -40,14 +40,25 @@ impl Step {
         }
     }
 
+    /// The programs that it starts.
+    pub(super) fn programs(&self) -> &'static [&'static str] {
+        match self {
+            Self::Tests { program: "fidelity", .. } => &["fidelity", "gadgetd"],
+            Self::Tests { program: "enforced", .. } => &["enforced", "gadgetd"],
+            Self::Tests { program: "pinned", .. } => &["pinned"],
+            Self::Tests { .. } => &["kernel"],
+            Self::Refuses { .. } => &["gadgetd"],
+        }
+    }
+
     fn script(self) -> String {
         match self {
             Self::Tests { program, only: [], under, .. } => {
-                format!("{under} /test/{program} --test-threads=1\n")
+                format!("{under} /test/{program} --test-threads=1 --color=never\n")
             }
             Self::Tests { program, only, under, .. } => {
                 let one =
-                    |test| format!("{under} /test/{program} --test-threads=1 --exact {test} || failed=1\n");
+                    |test| format!("{under} /test/{program} --test-threads=1 --color=never --exact {test} || failed=1\n");
                 let all: String = only.iter().map(one).collect();
                 format!("failed=0\n{all}[ $failed = 0 ]\n")
             }
@@ -65,9 +76,9 @@ const BEGIN: &str = "==== step ";
 const END: &str = "==== ended ";
 
 /// What a machine runs.
-pub(super) fn script(steps: &[Step]) -> String {
-    let mut script = String::from(
-        "export GADGETD_BIN=/test/gadgetd GADGETD_WORKLOADS=/test/workloads RUST_BACKTRACE=0\nulimit -n 65536\n",
+pub(super) fn script(prepare: &str, steps: &[Step]) -> String {
+    let mut script = format!(
+        "export GADGETD_BIN=/test/gadgetd GADGETD_WORKLOADS=/test/workloads RUST_BACKTRACE=0\nulimit -n 65536\n{prepare}\n"
     );
     for (index, step) in steps.iter().enumerate() {
         // Writing to a string can't fail.
@@ -141,9 +152,9 @@ mod tests {
 
     #[test]
     fn the_script_has_each_step_in_turn() {
-        let script = script(&STEPS);
+        let script = script("", &STEPS);
         let at = |text: &str| script.find(text).unwrap_or_else(|| panic!("no {text:?} in:\n{script}"));
-        assert!(at("/test/kernel --test-threads=1\n") < at("umount /x\n"));
-        assert!(at("*'there is no x'*)") < at("/test/fidelity --test-threads=1 --exact vfork"));
+        assert!(at("/test/kernel --test-threads=1 --color=never\n") < at("umount /x\n"));
+        assert!(at("*'there is no x'*)") < at("/test/fidelity --test-threads=1 --color=never --exact vfork"));
     }
 }

@@ -4,12 +4,15 @@
 use std::{
     collections::BTreeSet,
     env,
-    ffi::CStr,
+    ffi::{CStr, CString},
     fs::{self, File},
     ops::{Deref, DerefMut},
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
-        unix::fs::MetadataExt,
+        unix::{
+            ffi::OsStrExt,
+            fs::{MetadataExt, PermissionsExt},
+        },
     },
     path::{Path, PathBuf},
     ptr,
@@ -411,4 +414,31 @@ pub(crate) fn vfork(what: extern "C" fn(*mut libc::c_void) -> c_int) {
         let pid = libc::clone(what, top, libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD, ptr::null_mut());
         syscall(libc::SYS_wait4, pid, 0, 0, 0);
     }
+}
+
+/// Writes a program for 32-bit Arm that makes two calls, `getpid` and `exit`, and returns its path.
+pub(crate) fn aarch32_program(folder: &Path) -> CString {
+    const ADDRESS: u32 = 0x1_0000;
+    const HEADERS: u32 = 52 + 32;
+    let code: [u32; 5] = [
+        0xe3a0_7014, // mov r7, #20
+        0xef00_0000, // svc #0
+        0xe3a0_0000, // mov r0, #0
+        0xe3a0_7001, // mov r7, #1
+        0xef00_0000, // svc #0
+    ];
+    let size = HEADERS + 4 * 5;
+    // The ELF header (elf(5)): 32 bits, little-endian; an executable for Arm, EABI version 5.
+    let mut file = b"\x7fELF\x01\x01\x01".to_vec();
+    file.resize(16, 0);
+    file.extend([2_u16, 40].into_iter().flat_map(u16::to_le_bytes));
+    file.extend([1, ADDRESS + HEADERS, 52, 0, 0x0500_0000].into_iter().flat_map(u32::to_le_bytes));
+    file.extend([52_u16, 32, 1, 40, 0, 0].into_iter().flat_map(u16::to_le_bytes));
+    // The one segment: all of the file, to be read and run.
+    file.extend([1, 0, ADDRESS, ADDRESS, size, size, 5, 0x1000].into_iter().flat_map(u32::to_le_bytes));
+    file.extend(code.into_iter().flat_map(u32::to_le_bytes));
+    let path = folder.join("aarch32");
+    fs::write(&path, file).expect("room for a program");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    CString::new(path.as_os_str().as_bytes()).expect("a path without zeros")
 }
