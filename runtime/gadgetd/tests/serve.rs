@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use gadgetd_containers::Hierarchy;
-use gadgetd_e2e::{User, eventually};
+use gadgetd_e2e::{User, eventually, free_ports};
 use gadgetd_kube::{OutputMode, State, TraceFilter, TraceSpec, TraceStatus};
 use gadgetd_kube_tests::{
     Cluster, LIMIT, SYSTEM, Tracing, make, names, names_in,
@@ -94,6 +94,7 @@ impl Node {
         let hierarchy = Hierarchy::find()?;
         sweep(&hierarchy);
         let top = hierarchy.directory(&format!("{TOP}{}", std::process::id()));
+        let [port] = free_ports()?;
         let this = Self {
             cluster,
             name: names("node"),
@@ -101,7 +102,7 @@ impl Node {
             root: tempfile::tempdir()?,
             pins: BpfFs::mount(),
             top: TestCgroup::make(&top),
-            port: TcpListener::bind("127.0.0.1:0")?.local_addr()?.port(),
+            port,
             _only: only,
         };
         this.cluster.namespace(&this.namespace).await?;
@@ -232,14 +233,13 @@ impl Node {
                 let left = self.metric(metric)?;
                 ensure!(left == 0, "{metric} {left}");
             }
+            for folder in [self.path("state"), self.pins.path().join("gadgetd")] {
+                let left: Vec<_> = fs::read_dir(folder)?.collect();
+                ensure!(left.is_empty(), "{left:?}");
+            }
             Ok(())
         })
-        .await?;
-        for folder in [self.path("state"), self.pins.path().join("gadgetd")] {
-            let left: Vec<_> = fs::read_dir(folder)?.collect();
-            ensure!(left.is_empty(), "{left:?}");
-        }
-        Ok(())
+        .await
     }
 }
 

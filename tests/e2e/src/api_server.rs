@@ -276,7 +276,7 @@ fn http_get(path: &str) -> Result<http::Request<Vec<u8>>> {
 }
 
 /// Ports that were free a moment ago: none of those that the kernel gives to connections, which may take one in between.
-fn free_ports<const N: usize>() -> Result<[u16; N]> {
+pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
     const FIRST: u64 = 20_000;
     const END: u64 = 30_000;
     let mut ports = [0; N];

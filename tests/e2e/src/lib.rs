@@ -31,7 +31,7 @@ mod runtime;
 mod shell;
 mod wait;
 
-pub use api_server::{ApiServer, User};
+pub use api_server::{ApiServer, User, free_ports};
 pub use gadgetd_kube_assets::Tier;
 pub use node::Node;
 pub use runtime::Runtime;

@@ -14,7 +14,7 @@ use kube::core::GroupVersionKind;
 use kube::{Api, Client, Config, Error};
 use serde_json::json;
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_mins(2);
 
 fn status(error: &Error) -> u16 {
     match error {

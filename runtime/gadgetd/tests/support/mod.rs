@@ -215,7 +215,8 @@ pub fn cgroups_of(pid: u32) -> Vec<String> {
     hierarchy.tree("/").into_iter().map(|(cgroup, _)| cgroup).filter(|c| c.contains(&mine)).collect()
 }
 
-/// The processes that have this word among their arguments, zombies excepted (they have none).
+/// The processes that have this word among their arguments, except those that have none at the moment: zombies, and
+/// whoever is in the middle of an exec.
 pub fn processes_with(word: &str) -> Vec<i32> {
     let all = procfs::process::all_processes().expect("/proc");
     let with = all.flatten().filter(|p| p.cmdline().is_ok_and(|c| c.iter().any(|argument| argument == word)));

@@ -61,7 +61,7 @@ impl Exclusive {
     pub(crate) fn until_told(&mut self, expected: &[CgroupEvent]) {
         let cgroups: Vec<_> = expected.iter().copied().filter_map(cgroup_of).collect();
         let mut told = Vec::new();
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while told.len() < expected.len() {
             let left = deadline.saturating_duration_since(Instant::now());
             let timeout = Timespec::try_from(left).expect("seconds");
@@ -165,7 +165,7 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_mins(1);
         // The last process may have been waited for and yet not have left.
         while fs::remove_dir(&self.0).is_err() && self.0.exists() && Instant::now() < deadline {
             thread::yield_now();
@@ -241,7 +241,7 @@ impl Child {
         // SAFETY: one byte.
         let read = unsafe { libc::read(self.said.as_raw_fd(), (&raw mut byte).cast(), 1) };
         assert_eq!(read, 1, "the child has ended");
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_mins(1);
         let stat = format!("/proc/{}/stat", self.pid);
         while !fs::read_to_string(&stat).expect("it lives").contains(") S ") {
             assert!(Instant::now() < deadline, "the child does not wait");
