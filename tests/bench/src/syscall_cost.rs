@@ -4,7 +4,7 @@ use std::{fmt::Write as _, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use gadgetd_containers::{Hierarchy, Leftovers, OwnCgroup};
-use gadgetd_core::{Entry, SyscallSource};
+use gadgetd_core::{CgroupSource, Entry, SyscallSource};
 use gadgetd_tracer::{Tracer, TracerOptions};
 
 use crate::{
