@@ -53,7 +53,7 @@ fn without_rights_a_command_is_recorded_and_one_line_says_how() {
     let lines: Vec<_> =
         finished.stderr.lines().filter(|line| line.contains("seccomp notification")).collect();
     let [line] = lines[..] else { panic!("not one line: {finished:?}") };
-    for part in ["eBPF", "CAP_BPF", "µs", "--pid", "setuid", "no_new_privs"] {
+    for part in ["eBPF", "CAP_BPF", "microseconds", "--pid", "setuid", "no_new_privs"] {
         assert!(line.contains(part), "no {part:?} in {line}");
     }
     let names = finished.names();
@@ -129,6 +129,24 @@ fn ends_are_told_as_with_ebpf() {
 }
 
 #[test]
+fn a_container_that_forbids_what_is_needed_is_told_and_nothing_hangs() {
+    let folder = tempfile::tempdir().unwrap();
+    let profile = folder.path().join("profile.json");
+    // Before the command is there, and when it waits for its first answer.
+    for (call, text) in
+        [("seccomp", "forbids seccomp(2)"), ("close_range", "answers for the command's system calls failed")]
+    {
+        let rule = format!(r#"{{"names": ["{call}"], "action": "SCMP_ACT_ERRNO"}}"#);
+        fs::write(&profile, format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{rule}]}}"#))
+            .unwrap();
+        let mut confined = Command::new(GADGETD);
+        confined.args(["confine", "--profile"]).arg(&profile).args(["--", GADGETD, "run", "seccomp"]);
+        confined.args(["--recorder", "notify", "--", "true"]).stdin(Stdio::null());
+        assert_eq!(start(&mut confined).finish().code(1).says(text).stdout, "");
+    }
+}
+
+#[test]
 fn signals_and_the_time_limit_end_the_command_and_the_result_comes() {
     let script = "trap 'kill -9 $!; mkdir /proc/x; exit 9' INT; sleep 1000 & echo ready; wait";
     let running = begin(&["sh", "-c", script], Stdio::null());
@@ -151,13 +169,13 @@ fn losses_are_told() {
     // What is refused because of the recorder: the strict mode, in both ways, and another listener, that of a recorder in it.
     let number = |name| syscall_number(Machine::current(), Abi::Native, name).unwrap();
     let strict = format!("syscall({}, 0, 0, 0); syscall({}, 22, 1)", number("seccomp"), number("prctl"));
-    record(&["perl", "-e", &strict]).code(3).says("2 times the program asked for");
+    record(&["perl", "-e", &strict]).code(3).says("2 requests for a seccomp listener");
     let inner = [GADGETD, "run", "seccomp", "--recorder", "notify", "--", "true"];
     record(&inner)
         .code(3)
         .says("has a listener already")
         .says("command exited with 1")
-        .says("1 times the program");
+        .says("1 requests for");
     // To ask what the kernel can do, as libseccomp does, is no loss.
     let question = format!("syscall({}, 1, 8, 0)", number("seccomp"));
     record(&["perl", "-e", &question]).code(0);
