@@ -79,6 +79,9 @@ pub enum Loss {
     Phases(u64),
     /// Events that the kernel did not hand to the program.
     MissedEvents(u64),
+    /// Calls of `seccomp` that the kernel refused only because the recorder uses seccomp itself: what the program
+    /// would have done otherwise is missing.
+    SeccompRefused(u64),
 }
 
 impl Loss {
@@ -89,6 +92,7 @@ impl Loss {
             (Self::ForeignRuntimeCalls(a), Self::ForeignRuntimeCalls(b)) => Self::ForeignRuntimeCalls(a + b),
             (Self::ChildCgroups(a), Self::ChildCgroups(b)) => Self::ChildCgroups(a + b),
             (Self::Phases(a), Self::Phases(b)) => Self::Phases(a + b),
+            (Self::SeccompRefused(a), Self::SeccompRefused(b)) => Self::SeccompRefused(a + b),
             // Counted for the whole machine: both captures tell of the same events.
             (Self::SlotsExhausted(a), Self::SlotsExhausted(b)) => Self::SlotsExhausted(a.max(b)),
             (Self::MissedEvents(a), Self::MissedEvents(b)) => Self::MissedEvents(a.max(b)),
@@ -108,6 +112,10 @@ impl fmt::Display for Loss {
             }
             Self::Phases(n) => write!(f, "{n} processes whose phase could not be kept"),
             Self::MissedEvents(n) => write!(f, "{n} events that the kernel did not deliver"),
+            Self::SeccompRefused(n) => write!(
+                f,
+                "{n} requests for a seccomp listener or seccomp's strict mode, which the kernel refused because of the recorder"
+            ),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The domain of gadgetd, and nothing of the machinery around it.
 //!
 //! What a recording is ([`Capture`]: which [`Container`] made which [`Syscall`]s, and what the
-//! recording may have missed), what is made of it ([`Policy`]), and the trait through which the
-//! rest of gadgetd reaches the kernel ([`SyscallSource`]). No eBPF, WebAssembly, Kubernetes or async runtime is
+//! recording may have missed), what is made of it ([`Policy`]), and the traits through which the
+//! rest of gadgetd reaches the kernel ([`SyscallSource`], [`CgroupSource`]). No eBPF, WebAssembly, Kubernetes or async runtime is
 //! known here; the crates that know them depend on this one.
 //!
 //! ```
@@ -29,5 +29,5 @@ pub use abi::{Abi, Machine};
 pub use capture::{Capture, Completeness, Loss};
 pub use container::{Container, Pod};
 pub use policy::Policy;
-pub use source::{CgroupEvent, CgroupId, Enrolled, Entry, Recorded, SyscallSource};
+pub use source::{CgroupEvent, CgroupId, CgroupSource, Enrolled, Entry, Recorded, SyscallSource};
 pub use syscall::{Phases, Syscall, syscall_number};

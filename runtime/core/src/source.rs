@@ -41,7 +41,7 @@ pub enum CgroupEvent {
     Missed,
 }
 
-/// What a slot held when it was read.
+/// What a recording held when it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
     /// The calls, each once, ordered by ABI and number.
@@ -54,11 +54,22 @@ pub struct Recorded {
 
 /// Where recordings come from: the kernel, or a scripted fake in tests.
 ///
-/// Reading never clears: two readers of one cgroup see the same truth.
+/// Reading never clears: two readers of one recording see the same truth.
 pub trait SyscallSource {
     /// Why a request failed.
     type Error: std::error::Error + Send + Sync + 'static;
 
+    /// What one recording is of: a cgroup; `()` where a source has only one recording.
+    type Subject: Copy;
+
+    /// What was recorded of it so far.
+    fn read(&self, subject: Self::Subject) -> Result<Recorded, Self::Error>;
+}
+
+/// A source that records cgroups, whoever started what is in them.
+///
+/// A cgroup that [is read](SyscallSource::read) may be gone already.
+pub trait CgroupSource: SyscallSource<Subject = CgroupId> {
     /// Opens a slot for a cgroup that exists, and ties the cgroups below it to that slot. Enrolling
     /// a cgroup that has a slot already changes nothing but `entry`.
     fn enrol(&mut self, cgroup: CgroupId, entry: Entry) -> Result<(), Self::Error>;
@@ -73,11 +84,8 @@ pub trait SyscallSource {
     /// What happened since the last call, oldest first. Does not wait.
     fn events(&mut self) -> Result<Vec<CgroupEvent>, Self::Error>;
 
-    /// What a cgroup's slot holds now. The cgroup itself may be gone.
-    fn read(&self, cgroup: CgroupId) -> Result<Recorded, Self::Error>;
-
-    /// What was lost of the whole machine, and may be missing from any slot. It is in what [`read`](Self::read) gives; who
-    /// keeps that for longer than the slot asks again here.
+    /// What was lost of the whole machine, and may be missing from any slot. It is in what
+    /// [`read`](SyscallSource::read) gives; who keeps that for longer than the slot asks again here.
     fn losses(&self) -> Result<Vec<Loss>, Self::Error>;
 
     /// Gives the slot back and forgets what it held.

@@ -146,6 +146,11 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "PATH")]
     pub cgroup: Option<String>,
 
+    /// What records. `auto`: eBPF where it may be loaded, which needs root; otherwise, for a command, seccomp user notification,
+    /// which needs no privileges, slows each system call down, and keeps setuid programs from gaining any.
+    #[arg(long, value_name = "RECORDER", value_enum, default_value = "auto")]
+    pub recorder: RecorderName,
+
     /// End the recording after this time, such as `30s`, `5m` or `1h 30m`.
     #[arg(short, long, value_name = "TIME", value_parser = time)]
     pub timeout: Option<Duration>,
@@ -232,6 +237,17 @@ pub(crate) struct ServeArgs {
     pub registry: RegistryArgs,
 }
 
+/// What records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RecorderName {
+    /// eBPF where it may be loaded, else seccomp user notification.
+    Auto,
+    /// The eBPF program.
+    Ebpf,
+    /// Seccomp user notification.
+    Notify,
+}
+
 /// How a log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
@@ -296,6 +312,7 @@ mod tests {
             ("gadgetd run seccomp --pid -3", ErrorKind::UnknownArgument),
             ("gadgetd run seccomp --pid x", ErrorKind::ValueValidation),
             ("gadgetd run seccomp --timeout 30 -- ls", ErrorKind::ValueValidation),
+            ("gadgetd run seccomp --recorder ptrace -- ls", ErrorKind::InvalidValue),
             ("gadgetd run seccomp --timeout 0s -- ls", ErrorKind::ValueValidation),
             ("gadgetd run seccomp --param a -- ls", ErrorKind::ValueValidation),
             ("gadgetd run seccomp --param =a -- ls", ErrorKind::ValueValidation),

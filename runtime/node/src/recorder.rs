@@ -20,7 +20,7 @@ use std::{
 
 use futures::Stream;
 use gadgetd_containers::Hierarchy;
-use gadgetd_core::{Loss, SyscallSource};
+use gadgetd_core::{CgroupSource, Loss};
 use gadgetd_kube::{
     controller::{PartError, Recorder, Seen, Session},
     documents::Recording,
@@ -109,18 +109,18 @@ pub struct Status {
 type Request<S> = Box<dyn FnOnce(&mut Book<S>) + Send>;
 
 /// The recorder of a node. Clones are the same one; it ends with the last of them, and leaves in the kernel what is pinned there.
-pub struct NodeRecorder<S: SyscallSource> {
+pub struct NodeRecorder<S: CgroupSource> {
     requests: mpsc::UnboundedSender<Request<S>>,
     events: broadcast::Sender<String>,
 }
 
-impl<S: SyscallSource> Clone for NodeRecorder<S> {
+impl<S: CgroupSource> Clone for NodeRecorder<S> {
     fn clone(&self) -> Self {
         Self { requests: self.requests.clone(), events: self.events.clone() }
     }
 }
 
-impl<S: SyscallSource + AsFd + 'static> NodeRecorder<S> {
+impl<S: CgroupSource + AsFd + 'static> NodeRecorder<S> {
     /// Begins: goes on with what an earlier process recorded.
     ///
     /// `load` loads the kernel side. Where that is impossible the recorder works all the same, and each start of a recording
@@ -150,7 +150,7 @@ impl<S: SyscallSource + AsFd + 'static> NodeRecorder<S> {
     }
 }
 
-impl<S: SyscallSource + 'static> NodeRecorder<S> {
+impl<S: CgroupSource + 'static> NodeRecorder<S> {
     /// Tells of a change of the node's pods.
     pub fn pod(&self, change: PodChange) {
         // Where the recorder has ended, `ended` has said so.
@@ -197,7 +197,7 @@ impl<S: SyscallSource + 'static> NodeRecorder<S> {
 }
 
 /// Answers requests until nobody can make any.
-async fn serve<S: SyscallSource + AsFd>(
+async fn serve<S: CgroupSource + AsFd>(
     book: &mut Book<S>,
     mut requests: mpsc::UnboundedReceiver<Request<S>>,
     look: Duration,
@@ -245,7 +245,7 @@ fn watched<S: AsFd>(source: &S) -> Option<AsyncFd<OwnedFd>> {
     watched.inspect_err(|error| tracing::error!(%error, "cannot wait for events of the kernel")).ok()
 }
 
-impl<S: SyscallSource + 'static> Recorder for NodeRecorder<S> {
+impl<S: CgroupSource + 'static> Recorder for NodeRecorder<S> {
     async fn find(&self, selection: &Selection) -> Result<Vec<Found>, PartError> {
         let selection = selection.clone();
         self.ask(move |book| book.find(&selection)).await

@@ -9,8 +9,8 @@ use std::{
 use aya::maps::MapError;
 use gadgetd_containers::Hierarchy;
 use gadgetd_core::{
-    Abi, CgroupEvent, CgroupId, Completeness, Enrolled, Entry, Loss, Machine, Phases, Recorded, Syscall,
-    SyscallSource,
+    Abi, CgroupEvent, CgroupId, CgroupSource, Completeness, Enrolled, Entry, Loss, Machine, Phases, Recorded,
+    Syscall, SyscallSource,
 };
 use gadgetd_ebpf_common::{
     ARM_PRIVATE, ARM_PRIVATE_COUNT, Bitmap, CALLS, Event, Owner, PATH, Slot, event, flag, stage,
@@ -62,7 +62,7 @@ impl Tracer {
     /// Loads the eBPF program. Nothing is attached until something is enrolled.
     ///
     /// If something is recorded that an earlier process [pinned](TracerOptions::pin), goes on with that: what was enrolled
-    /// is, with all that was recorded meanwhile, and the first of [`events`](SyscallSource::events) is
+    /// is, with all that was recorded meanwhile, and the first of [`events`](CgroupSource::events) is
     /// [`CgroupEvent::Missed`]. What was pinned by another version of the program, or one with another number of slots, is
     /// removed.
     pub fn load(options: &TracerOptions) -> Result<Self, LoadError> {
@@ -290,7 +290,7 @@ impl Tracer {
     }
 }
 
-/// Readable while [`events`](SyscallSource::events) wait.
+/// Readable while [`events`](CgroupSource::events) wait.
 impl AsFd for Tracer {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.object.events.as_fd()
@@ -299,7 +299,23 @@ impl AsFd for Tracer {
 
 impl SyscallSource for Tracer {
     type Error = TracerError;
+    type Subject = CgroupId;
 
+    fn read(&self, cgroup: CgroupId) -> Result<Recorded, TracerError> {
+        let (index, owner) = self.owned(cgroup)?;
+        let slot = self.object.slots.get(&index, 0).map_err(map("SLOTS"))?.0;
+        Ok(Recorded {
+            syscalls: syscalls(&slot),
+            completeness: Completeness {
+                losses: losses(&owner, &slot).chain(self.losses()?).collect(),
+                from_start: owner.flags & flag::FROM_START != 0,
+            },
+            since_new: since(slot.last_new),
+        })
+    }
+}
+
+impl CgroupSource for Tracer {
     fn enrol(&mut self, cgroup: CgroupId, entry: Entry) -> Result<(), TracerError> {
         let application = match entry {
             Entry::Runtime => 0,
@@ -363,19 +379,6 @@ impl SyscallSource for Tracer {
             events.push(CgroupEvent::Missed);
         }
         Ok(events)
-    }
-
-    fn read(&self, cgroup: CgroupId) -> Result<Recorded, TracerError> {
-        let (index, owner) = self.owned(cgroup)?;
-        let slot = self.object.slots.get(&index, 0).map_err(map("SLOTS"))?.0;
-        Ok(Recorded {
-            syscalls: syscalls(&slot),
-            completeness: Completeness {
-                losses: losses(&owner, &slot).chain(self.losses()?).collect(),
-                from_start: owner.flags & flag::FROM_START != 0,
-            },
-            since_new: since(slot.last_new),
-        })
     }
 
     fn losses(&self) -> Result<Vec<Loss>, TracerError> {

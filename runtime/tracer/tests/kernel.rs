@@ -5,7 +5,7 @@ mod support;
 
 use std::{fs, os::unix::fs::MetadataExt, process::Command};
 
-use gadgetd_core::{Abi, CgroupEvent, CgroupId, Entry, Loss, Machine, SyscallSource};
+use gadgetd_core::{Abi, CgroupEvent, CgroupId, CgroupSource, Entry, Loss, Machine, SyscallSource};
 use gadgetd_tracer::{Tracer, TracerError};
 use support::{Cgroup, Child, Loader, application, call, load, options, runtime, set};
 

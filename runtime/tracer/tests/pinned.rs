@@ -24,7 +24,7 @@ use aya::{
         loaded_links,
     },
 };
-use gadgetd_core::{CgroupEvent, CgroupId, Entry, Loss, SyscallSource};
+use gadgetd_core::{CgroupEvent, CgroupId, CgroupSource, Entry, Loss, SyscallSource};
 use gadgetd_ebpf_common::{Owner, flag};
 use gadgetd_tracer::{LoadError, PinsError, Tracer, TracerError};
 use libtest_mimic::{Arguments, Trial};

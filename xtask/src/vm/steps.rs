@@ -57,8 +57,11 @@ impl Step {
                 format!("{under} /test/{program} --test-threads=1 --color=never\n")
             }
             Self::Tests { program, only, under, .. } => {
-                let one =
-                    |test| format!("{under} /test/{program} --test-threads=1 --color=never --exact {test} || failed=1\n");
+                let one = |test| {
+                    format!(
+                        "{under} /test/{program} --test-threads=1 --color=never --exact {test} || failed=1\n"
+                    )
+                };
                 let all: String = only.iter().map(one).collect();
                 format!("failed=0\n{all}[ $failed = 0 ]\n")
             }

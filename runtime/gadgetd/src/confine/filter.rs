@@ -1,6 +1,6 @@
 //! From a profile to a BPF program, the way runc and crun go through libseccomp.
 
-use std::{collections::HashSet, sync::LazyLock};
+use std::{collections::HashSet, io, sync::LazyLock};
 
 use gadgetd_core::{
     Abi, Machine, Phases, Syscall,
@@ -10,7 +10,6 @@ use gadgetd_core::{
 use libseccomp::{
     ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall, error::SeccompError,
 };
-use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
 use thiserror::Error;
 
 /// A filter that is ready to be loaded.
@@ -41,7 +40,7 @@ pub(super) enum Error {
     #[error("libseccomp failed")]
     Seccomp(#[from] SeccompError),
     #[error("cannot get the filter from libseccomp")]
-    Export(#[from] rustix::io::Errno),
+    Export(#[source] io::Error),
 }
 
 /// `EPERM`: what runtimes return where a profile gives no errno.
@@ -78,7 +77,8 @@ impl Filter {
                 }
             }
         }
-        Ok(Self { program: export(&context)?, flags: flags(&profile.flags), skipped, misspelt })
+        let program = gadgetd_notify::export(&context).map_err(Error::Export)?;
+        Ok(Self { program, flags: flags(&profile.flags), skipped, misspelt })
     }
 }
 
@@ -146,32 +146,6 @@ fn flags(flags: &[Flag]) -> libc::c_ulong {
         Flag::WaitKillableRecv => 0,
     });
     bits.fold(0, |all, bit| all | bit)
-}
-
-/// The finished program. libseccomp could load it too; but it allocates while it does, which a
-/// process between `fork` and `execve` must not.
-fn export(context: &ScmpFilterContext) -> Result<Vec<libc::sock_filter>, Error> {
-    let file = memfd_create("seccomp", MemfdFlags::CLOEXEC)?;
-    context.export_bpf(&file)?;
-    seek(&file, SeekFrom::Start(0))?;
-    let mut bytes = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        match rustix::io::read(&file, &mut buffer)? {
-            0 => break,
-            n => bytes.extend_from_slice(&buffer[..n]),
-        }
-    }
-    // `struct sock_filter` of linux/filter.h.
-    Ok(bytes
-        .chunks_exact(8)
-        .map(|b| libc::sock_filter {
-            code: u16::from_ne_bytes([b[0], b[1]]),
-            jt: b[2],
-            jf: b[3],
-            k: u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
-        })
-        .collect())
 }
 
 #[cfg(test)]

@@ -2,14 +2,14 @@
 
 use anyhow::{Context, Result, bail};
 use gadgetd_containers::{Hierarchy, State, Watch, identify};
-use gadgetd_core::{Capture, CgroupId, Container, Entry, SyscallSource};
+use gadgetd_core::{Capture, CgroupId, CgroupSource, Container, Entry};
 
 use super::recording::{Following, Recorder, capture, show, time};
 use crate::note;
 
 /// Records a cgroup with everything below it, until it has no processes any more, or a signal or the time limit
 /// comes.
-pub(super) async fn record<S: SyscallSource>(recorder: &mut Recorder<S>, cgroup: String) -> Result<Capture> {
+pub(super) async fn record<S: CgroupSource>(recorder: &mut Recorder<S>, cgroup: String) -> Result<Capture> {
     let Recorder { source, hierarchy, signals, timeout } = recorder;
     let following = Following::new(Watch::new(hierarchy, &cgroup)?)?;
     let mut limit = std::pin::pin!(time(*timeout));
@@ -78,7 +78,7 @@ pub(super) async fn record<S: SyscallSource>(recorder: &mut Recorder<S>, cgroup:
 }
 
 /// Enrols the cgroup if it exists; changes nothing if the kernel side has done so already.
-fn enrol<S: SyscallSource>(source: &mut S, hierarchy: &Hierarchy, cgroup: &str) -> Result<bool> {
+fn enrol<S: CgroupSource>(source: &mut S, hierarchy: &Hierarchy, cgroup: &str) -> Result<bool> {
     let Some(id) = hierarchy.id(cgroup)? else { return Ok(false) };
     match source.enrol(id, Entry::Runtime) {
         Ok(()) => Ok(true),
@@ -89,7 +89,7 @@ fn enrol<S: SyscallSource>(source: &mut S, hierarchy: &Hierarchy, cgroup: &str) 
 }
 
 /// Gives back the slots of all cgroups but this one and those below it, which may be gone; returns which have one.
-fn keep_ours<S: SyscallSource>(source: &mut S, hierarchy: &Hierarchy, cgroup: &str) -> Result<Vec<CgroupId>> {
+fn keep_ours<S: CgroupSource>(source: &mut S, hierarchy: &Hierarchy, cgroup: &str) -> Result<Vec<CgroupId>> {
     let enrolled = source.enrolled().context("cannot list what is recorded")?;
     let below =
         |path: &str| path.strip_prefix(cgroup).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));

@@ -1,8 +1,10 @@
 //! `gadgetd run`: records a command, a process or a cgroup, and runs a gadget on the recording.
 
 mod cgroup;
+mod choose;
 mod command;
 mod live;
+mod notify;
 mod process;
 mod recording;
 
@@ -13,15 +15,17 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use gadgetd_containers::{Hierarchy, OwnCgroup};
+use gadgetd_containers::Hierarchy;
 use gadgetd_core::Capture;
 use gadgetd_host::{
     Formatter, Gadget, Host, ModuleError, ModuleRef, ParamError, Params, Reason, Recorded, Report, Run,
     recording::{Recording, RecordingError},
 };
-use gadgetd_tracer::{Tracer, TracerOptions};
 
-use self::recording::Recorder;
+use self::{
+    choose::{Chosen, Ebpf, choose},
+    recording::Recorder,
+};
 use crate::{about, cli::RunArgs, host::host, note, output, signals::Signals};
 
 /// How a run ended that did not fail.
@@ -54,6 +58,7 @@ pub(crate) fn main(args: &RunArgs) -> ExitCode {
 fn is_usage(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(ModuleError::Unknown { .. }))
         || error.is::<ParamError>()
+        || error.is::<choose::NeedsEbpf>()
         || matches!(error.downcast_ref(), Some(gadgetd_containers::Error::Path(..)))
 }
 
@@ -77,26 +82,7 @@ async fn run(args: &RunArgs) -> Result<Outcome> {
         }
     });
 
-    let hierarchy = Hierarchy::find()?;
-    let source = Tracer::load(&target.tracer_options())?;
-    match OwnCgroup::sweep(&hierarchy) {
-        Ok(swept) if swept.is_empty() => {}
-        Ok(swept) => tracing::info!("removed cgroups of a gadgetd that was killed: {}", swept.join(", ")),
-        Err(error) => tracing::info!("cannot remove the cgroup of a gadgetd that was killed: {error}"),
-    }
-
-    let mut recorder = Recorder { source, hierarchy, signals: Signals::receive()?, timeout: args.timeout };
-    let capture = match target {
-        Target::Command(file) => {
-            let stdout = if output.is_some() { command::Stdout::Kept } else { command::Stdout::ToStderr };
-            command::record(&mut recorder, &file, &args.command, stdout).await?
-        }
-        Target::Process(process) => process::record(&mut recorder, &process).await?,
-        Target::Cgroup(path) => cgroup::record(&mut recorder, path).await?,
-    };
-    // Detaches the program; from here on, signals end gadgetd as they end anything.
-    drop(recorder);
-
+    let capture = record(args, target, output.is_some()).await?;
     let losses = recording::losses(&capture);
     for loss in &losses {
         note(&format!("the recording is incomplete: {loss}"));
@@ -118,6 +104,31 @@ async fn run(args: &RunArgs) -> Result<Outcome> {
     })
 }
 
+/// Records what is asked for. When this returns nothing is attached to the kernel any more, and signals end gadgetd as they
+/// end anything.
+async fn record(args: &RunArgs, target: Target, to_file: bool) -> Result<Capture> {
+    let stdout = if to_file { command::Stdout::Kept } else { command::Stdout::ToStderr };
+    let (source, hierarchy, cgroup) = match (choose(args.recorder, &target)?, &target) {
+        (Chosen::Ebpf(Ebpf { source, hierarchy, cgroup }), _) => (source, hierarchy, cgroup),
+        (Chosen::Notify(notify), Target::Command(file)) => {
+            let mut signals = Signals::receive()?;
+            return notify::record(notify, &mut signals, args.timeout, file, &args.command, stdout).await;
+        }
+        (Chosen::Notify(_), Target::Process(_) | Target::Cgroup(_)) => {
+            unreachable!("it records commands only")
+        }
+    };
+    let mut recorder = Recorder { source, hierarchy, signals: Signals::receive()?, timeout: args.timeout };
+    match target {
+        Target::Command(file) => {
+            let cgroup = cgroup.expect("a command has one");
+            command::record(&mut recorder, cgroup, &file, &args.command, stdout).await
+        }
+        Target::Process(process) => process::record(&mut recorder, &process).await,
+        Target::Cgroup(path) => cgroup::record(&mut recorder, path).await,
+    }
+}
+
 /// What is recorded.
 enum Target {
     Command(PathBuf),
@@ -126,14 +137,6 @@ enum Target {
 }
 
 impl Target {
-    /// Only waiting for a cgroup takes more than one slot: every new one gets one until it is known not to be meant.
-    fn tracer_options(&self) -> TracerOptions {
-        match self {
-            Self::Cgroup(_) => TracerOptions::default(),
-            Self::Command(_) | Self::Process(_) => TracerOptions { slots: 1, ..TracerOptions::default() },
-        }
-    }
-
     fn find(args: &RunArgs) -> Result<Self> {
         match (args.pid, &args.cgroup, args.command.first()) {
             (Some(pid), ..) => Ok(Self::Process(process::Process::find(pid)?)),

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context, Result, bail};
 use gadgetd_containers::{Hierarchy, Leftovers, OwnCgroup, State};
-use gadgetd_core::{Capture, Container, Entry, SyscallSource};
+use gadgetd_core::{Capture, CgroupSource, Container, Entry};
 use procfs::{
     ProcError,
     process::{StatFlags, all_processes},
@@ -53,7 +53,7 @@ impl Process {
 /// A recording is of a cgroup, and the process usually shares its cgroup with others. So it moves, with its
 /// descendants, into a new child of the cgroup it is in, and back at the end. No controller is enabled for
 /// such a child, so its processes are charged to, and limited by, the cgroup they came from, as before.
-pub(super) async fn record<S: SyscallSource>(
+pub(super) async fn record<S: CgroupSource>(
     recorder: &mut Recorder<S>,
     process: &Process,
 ) -> Result<Capture> {
@@ -143,7 +143,7 @@ fn move_in(hierarchy: &Hierarchy, home: &str, cgroup: &OwnCgroup, pid: i32) -> R
 }
 
 /// Every process that descends from this one, gadgetd itself excepted.
-fn descendants(pid: i32) -> Result<Vec<i32>> {
+pub(super) fn descendants(pid: i32) -> Result<Vec<i32>> {
     let mut children = HashMap::<i32, Vec<i32>>::new();
     for process in all_processes().context("cannot list the processes")? {
         // One that has gone in the meantime has no parent.

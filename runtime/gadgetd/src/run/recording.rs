@@ -4,13 +4,13 @@ use std::{future::Future, time::Duration};
 
 use anyhow::{Context, Result};
 use gadgetd_containers::{Hierarchy, State, Watch};
-use gadgetd_core::{Capture, CgroupId, Container, Machine, Recorded, SyscallSource};
+use gadgetd_core::{Capture, Container, Machine, Recorded, SyscallSource};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::live::{self, Progress};
 use crate::signals::Signals;
 
-/// What a recording works with.
+/// What the recording of a cgroup works with.
 pub(super) struct Recorder<S> {
     pub source: S,
     pub hierarchy: Hierarchy,
@@ -19,19 +19,19 @@ pub(super) struct Recorder<S> {
     pub timeout: Option<Duration>,
 }
 
-/// What the slots of these cgroups hold, together: they are one container's.
+/// What these recordings hold, together: they are one container's.
 pub(super) fn capture<S: SyscallSource>(
     source: &S,
     container: Container,
-    slots: &[CgroupId],
+    subjects: &[S::Subject],
 ) -> Result<Capture> {
-    let one = |slot: &CgroupId| {
-        let Recorded { syscalls, completeness, .. } = source.read(*slot)?;
+    let one = |subject: &S::Subject| {
+        let Recorded { syscalls, completeness, .. } = source.read(*subject)?;
         let container = Container::default();
         Ok::<_, S::Error>(Capture { container, machine: Machine::current(), syscalls, completeness })
     };
     let captures =
-        slots.iter().map(one).collect::<Result<Vec<_>, _>>().context("cannot read the recording")?;
+        subjects.iter().map(one).collect::<Result<Vec<_>, _>>().context("cannot read the recording")?;
     let captures: Vec<_> = captures.iter().collect();
     Capture::union(container, &captures).context("nothing was recorded")
 }
@@ -39,12 +39,12 @@ pub(super) fn capture<S: SyscallSource>(
 /// Waits for something, and shows meanwhile what was recorded so far.
 pub(super) async fn show<S: SyscallSource, T>(
     source: &S,
-    slots: &[CgroupId],
+    subjects: &[S::Subject],
     until: impl Future<Output = T>,
 ) -> T {
     let progress = || {
-        let calls = capture(source, Container::default(), slots).ok()?.syscalls.len();
-        let since_new = slots.iter().filter_map(|slot| source.read(*slot).ok()?.since_new).min();
+        let calls = capture(source, Container::default(), subjects).ok()?.syscalls.len();
+        let since_new = subjects.iter().filter_map(|subject| source.read(*subject).ok()?.since_new).min();
         Some(Progress { calls, since_new })
     };
     live::during(until, progress).await

@@ -145,13 +145,14 @@ impl Observer for Metrics {
     }
 }
 
-const KINDS: [&str; 6] = [
+const KINDS: [&str; 7] = [
     "unknown-numbers",
     "foreign-runtime-calls",
     "slots-exhausted",
     "child-cgroups",
     "phases",
     "missed-events",
+    "seccomp-refused",
 ];
 
 fn kind(loss: Loss) -> (&'static str, u64) {
@@ -162,6 +163,7 @@ fn kind(loss: Loss) -> (&'static str, u64) {
         Loss::ChildCgroups(n) => (3, n),
         Loss::Phases(n) => (4, n),
         Loss::MissedEvents(n) => (5, n),
+        Loss::SeccompRefused(n) => (6, n),
     };
     (KINDS[index], count)
 }

@@ -20,7 +20,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// Long enough for anything on a loaded machine; whoever waits longer waits for ever.
-const DEADLINE: Duration = Duration::from_mins(1);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 
 /// The program under test.
 pub const GADGETD: &str = env!("CARGO_BIN_EXE_gadgetd");

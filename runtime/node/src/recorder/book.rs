@@ -16,8 +16,8 @@ use std::{
 
 use gadgetd_containers::{Containers, Identity, StateDirectories, identify};
 use gadgetd_core::{
-    Capture, CgroupEvent, CgroupId, Completeness, Container, Enrolled, Entry, Loss, Machine, Recorded,
-    SyscallSource,
+    Capture, CgroupEvent, CgroupId, CgroupSource, Completeness, Container, Enrolled, Entry, Loss, Machine,
+    Recorded,
 };
 use gadgetd_kube::{
     controller::{PartError, Seen, Session},
@@ -41,7 +41,7 @@ use crate::{
 const ENDED_MAX: usize = 8;
 
 /// Everything that a node knows of its recordings.
-pub(super) struct Book<S: SyscallSource> {
+pub(super) struct Book<S: CgroupSource> {
     settings: RecorderSettings,
     journal: Journal,
     events: broadcast::Sender<String>,
@@ -150,7 +150,7 @@ impl Tracked {
     }
 }
 
-impl<S: SyscallSource> Book<S> {
+impl<S: CgroupSource> Book<S> {
     pub(super) fn new(
         settings: RecorderSettings,
         journal: Journal,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use gadgetd_containers::Hierarchy;
-use gadgetd_core::{Abi, Phases, Syscall};
+use gadgetd_core::{Abi, Phases, Syscall, SyscallSource};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::json;
 
@@ -59,7 +59,28 @@ impl Error for ScriptError {}
 
 impl SyscallSource for Scripted {
     type Error = ScriptError;
+    type Subject = CgroupId;
 
+    fn read(&self, cgroup: CgroupId) -> Result<Recorded, ScriptError> {
+        let world = self.0.borrow();
+        if world.broken {
+            return Err(ScriptError("broken"));
+        }
+        let enrolled = world.enrolled.get(&cgroup.0).ok_or(ScriptError("not enrolled"))?;
+        let call = |number: &u32| Syscall { abi: Abi::Native, number: *number, phases: Phases::APPLICATION };
+        let syscalls: Vec<_> = world.calls.get(&cgroup.0).into_iter().flatten().map(call).collect();
+        Ok(Recorded {
+            since_new: (!syscalls.is_empty()).then_some(Duration::from_secs(1)),
+            syscalls,
+            completeness: Completeness {
+                losses: world.losses.get(&cgroup.0).copied().into_iter().chain(world.common).collect(),
+                from_start: enrolled.from_start,
+            },
+        })
+    }
+}
+
+impl CgroupSource for Scripted {
     fn enrol(&mut self, cgroup: CgroupId, _: Entry) -> Result<(), ScriptError> {
         let mut world = self.0.borrow_mut();
         if world.enrolled.contains_key(&cgroup.0) {
@@ -83,24 +104,6 @@ impl SyscallSource for Scripted {
 
     fn events(&mut self) -> Result<Vec<CgroupEvent>, ScriptError> {
         Ok(std::mem::take(&mut self.0.borrow_mut().events))
-    }
-
-    fn read(&self, cgroup: CgroupId) -> Result<Recorded, ScriptError> {
-        let world = self.0.borrow();
-        if world.broken {
-            return Err(ScriptError("broken"));
-        }
-        let enrolled = world.enrolled.get(&cgroup.0).ok_or(ScriptError("not enrolled"))?;
-        let call = |number: &u32| Syscall { abi: Abi::Native, number: *number, phases: Phases::APPLICATION };
-        let syscalls: Vec<_> = world.calls.get(&cgroup.0).into_iter().flatten().map(call).collect();
-        Ok(Recorded {
-            since_new: (!syscalls.is_empty()).then_some(Duration::from_secs(1)),
-            syscalls,
-            completeness: Completeness {
-                losses: world.losses.get(&cgroup.0).copied().into_iter().chain(world.common).collect(),
-                from_start: enrolled.from_start,
-            },
-        })
     }
 
     fn losses(&self) -> Result<Vec<Loss>, ScriptError> {

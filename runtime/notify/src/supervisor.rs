@@ -1,0 +1,179 @@
+//! The process that answers for every call.
+//!
+//! It is a process and not a thread, so that what is recorded goes on undisturbed when its maker is killed: when the last
+//! descriptor of the listener closes, the kernel answers every call with `ENOSYS`, even the one by which a program ends. It is
+//! forked from a process that may have threads, so it allocates nothing and takes no lock: it makes system calls and
+//! writes to shared memory.
+#![allow(unsafe_code)] // fork, ioctl(2) and what puts a process apart
+
+use std::{
+    io,
+    mem::zeroed,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::unix::net::UnixStream,
+    ptr,
+    sync::atomic::Ordering::Relaxed,
+};
+
+use gadgetd_core::{Abi, Machine, syscall_number};
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::{
+    filter, kernel,
+    shared::{ENDED, Mapping, Shared},
+};
+
+/// Starts the supervisor. It waits for the listener that somebody sends into the socket, answers until nobody is under the
+/// filter, and ends; then the socket is at its end. It also ends when nobody holds the socket, and no listener has come.
+pub(crate) fn start(shared: &Mapping) -> io::Result<UnixStream> {
+    let (ours, its) = UnixStream::pair()?;
+    let supervisor =
+        Supervisor { machine: Machine::current(), asks: Asks::new(Machine::current()), recording: false };
+    // SAFETY: the child makes system calls and writes to shared memory, and never returns.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => supervisor.run(its.as_raw_fd(), shared),
+        _ => Ok(ours),
+    }
+}
+
+/// Numbers of the calls by which a program asks for what it can't have under a filter with a listener.
+struct Asks {
+    seccomp: [Option<u32>; Abi::ALL.len()],
+    prctl: [Option<u32>; Abi::ALL.len()],
+    execve: Option<u32>,
+}
+
+impl Asks {
+    fn new(machine: Machine) -> Self {
+        let of = |name| Abi::ALL.map(|abi| syscall_number(machine, abi, name));
+        Self { seccomp: of("seccomp"), prctl: of("prctl"), execve: of("execve")[Abi::Native as usize] }
+    }
+
+    /// Whether the kernel will refuse this call, and would not without the filter: there can be one listener, and
+    /// the strict mode only where there is no filter. A question whether there is such a thing is not refused: it comes without a filter.
+    fn in_vain(&self, abi: Abi, number: u32, arguments: &[u64; 6]) -> bool {
+        let [operation, flags, filter, ..] = arguments.map(|argument| argument & 0xffff_ffff);
+        if Some(number) == self.seccomp[abi as usize] {
+            let listens = flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0 && arguments[2] != 0;
+            operation == u64::from(libc::SECCOMP_SET_MODE_FILTER) && listens
+                || operation == u64::from(libc::SECCOMP_SET_MODE_STRICT) && flags == 0 && filter == 0
+        } else {
+            Some(number) == self.prctl[abi as usize]
+                && operation == libc::PR_SET_SECCOMP as u64
+                && flags == u64::from(libc::SECCOMP_MODE_STRICT)
+        }
+    }
+}
+
+struct Supervisor {
+    machine: Machine,
+    asks: Asks,
+    /// Whether the command has begun: its launcher's `execve` was seen.
+    recording: bool,
+}
+
+impl Supervisor {
+    fn run(mut self, socket: i32, shared: &Shared) -> ! {
+        let end = match self.serve(socket, shared) {
+            Ok(()) => ENDED,
+            Err(error) => error.raw_os_error().unwrap_or(libc::EIO),
+        };
+        shared.end.store(end, Relaxed);
+        // SAFETY: ends the process without running anything of its maker's.
+        unsafe { libc::_exit(0) }
+    }
+
+    fn serve(&mut self, socket: i32, shared: &Shared) -> io::Result<()> {
+        withdraw(socket)?;
+        let Some(listener) = filter::receive(SOCKET)? else { return Ok(()) };
+        wake_up_at_once(&listener);
+        loop {
+            let mut ready = [PollFd::new(&listener, PollFlags::IN)];
+            poll(&mut ready, None)?;
+            let ready = ready[0].revents();
+            if ready.contains(PollFlags::IN) {
+                self.answer(listener.as_fd(), shared)?;
+            } else if ready.intersects(PollFlags::HUP | PollFlags::ERR) {
+                return Ok(()); // Nobody is under the filter any more.
+            }
+        }
+    }
+
+    /// Notes one call, and lets it go on.
+    fn answer(&mut self, listener: BorrowedFd<'_>, shared: &Shared) -> io::Result<()> {
+        let mut buffer: kernel::Buffer = [0; _];
+        let request = (&raw mut buffer).cast::<libc::seccomp_notif>();
+        // SAFETY: the kernel writes one notification of its own size, for which there is room, into zeroed memory.
+        if unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, request) } != 0 {
+            return unless(&[libc::ENOENT, libc::EINTR]); // The caller was interrupted, or has died: it made no call.
+        }
+        // SAFETY: the kernel has written it; newer fields come behind it.
+        let libc::seccomp_notif { id, data, .. } = unsafe { ptr::read(request) };
+        self.note(&data, shared);
+        if shared.hold.load(Relaxed) {
+            return Ok(());
+        }
+        let mut buffer: kernel::Buffer = [0; _];
+        let response = (&raw mut buffer).cast::<libc::seccomp_notif_resp>();
+        // SAFETY: the kernel reads one response of its own size, all of which is there.
+        let sent = unsafe {
+            (*response).id = id;
+            (*response).flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
+            libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, response)
+        };
+        // The caller has died, or a signal has interrupted it: then it makes the call again.
+        if sent == 0 { Ok(()) } else { unless(&[libc::ENOENT]) }
+    }
+
+    fn note(&mut self, data: &libc::seccomp_data, shared: &Shared) {
+        let call = kernel::call(self.machine, data.arch, data.nr.cast_unsigned());
+        if !self.recording {
+            // What the launcher does is not the command's. There is nobody else before its `execve` was let go on.
+            self.recording = call.is_some_and(|(abi, n)| abi == Abi::Native && Some(n) == self.asks.execve);
+            return;
+        }
+        shared.note(call);
+        if call.is_some_and(|(abi, number)| self.asks.in_vain(abi, number, &data.args)) {
+            shared.note_refused();
+        }
+    }
+}
+
+/// The socket and, from its arrival on, the listener are the only descriptors of the supervisor.
+const SOCKET: i32 = 0;
+
+/// Puts the process apart from its maker: without its descriptors, whose ends others may wait for, without its terminal, and
+/// with no signal but the ones that can't be blocked.
+fn withdraw(socket: i32) -> io::Result<()> {
+    // SAFETY: all of these only change this process, which has one thread and uses no other descriptor; the name is a C string.
+    unsafe {
+        let mut all: libc::sigset_t = zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const all, ptr::null_mut());
+        libc::prctl(libc::PR_SET_NAME, c"seccomp-notify".as_ptr());
+        libc::setsid();
+        libc::chdir(c"/".as_ptr());
+        if socket != SOCKET && libc::dup2(socket, SOCKET) != SOCKET
+            || libc::syscall(libc::SYS_close_range, SOCKET + 1, libc::c_uint::MAX, 0) != 0
+        {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Lets the kernel hand the CPU over where caller and supervisor wait for each other in turn anyway. Since 6.6; without it
+/// calls take longer.
+fn wake_up_at_once(listener: &OwnedFd) {
+    /// `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP` of linux/seccomp.h.
+    const SYNC_WAKE_UP: libc::c_ulong = 1;
+    // SAFETY: the argument is a number.
+    unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP) };
+}
+
+/// The last error, unless it is one of those.
+fn unless(expected: &[i32]) -> io::Result<()> {
+    let error = io::Error::last_os_error();
+    if error.raw_os_error().is_some_and(|errno| expected.contains(&errno)) { Ok(()) } else { Err(error) }
+}
