@@ -114,8 +114,7 @@ impl fmt::Display for Loss {
             Self::MissedEvents(n) => write!(f, "{n} events that the kernel did not deliver"),
             Self::SeccompRefused(n) => write!(
                 f,
-                "{n} times the program asked for a seccomp listener or seccomp's strict mode, which it can't have while \
-                 it is recorded by seccomp notification"
+                "{n} requests for a seccomp listener or seccomp's strict mode, which the kernel refused because of the recorder"
             ),
         }
     }

@@ -53,7 +53,7 @@ fn without_rights_a_command_is_recorded_and_one_line_says_how() {
     let lines: Vec<_> =
         finished.stderr.lines().filter(|line| line.contains("seccomp notification")).collect();
     let [line] = lines[..] else { panic!("not one line: {finished:?}") };
-    for part in ["eBPF", "CAP_BPF", "µs", "--pid", "setuid", "no_new_privs"] {
+    for part in ["eBPF", "CAP_BPF", "microseconds", "--pid", "setuid", "no_new_privs"] {
         assert!(line.contains(part), "no {part:?} in {line}");
     }
     let names = finished.names();
@@ -107,7 +107,7 @@ fn only_commands_are_recorded_without_ebpf() {
     let run =
         |arguments: &[&str]| start(&mut unprivileged(&[&["run", "seccomp"], arguments].concat())).finish();
     let own = std::process::id().to_string();
-    for target in [["--pid", &own], ["--cgroup", "/"]] {
+    for target in [["--pid", &own], ["--cgroup", "/gadgetd-none"]] {
         let asked = run(&[&["--recorder", "notify"], &target[..]].concat()).code(2);
         asked.says(&format!("{} needs the recorder ebpf", target[0])).says("a command that gadgetd starts");
         run(&target).code(1).says(&format!("{} needs eBPF", target[0])).says("CAP_BPF");
@@ -126,6 +126,23 @@ fn ends_are_told_as_with_ebpf() {
     fs::write(&file, "#!/no/such/shell\n").unwrap();
     fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     assert_eq!(record(&[file.to_str().unwrap()]).code(1).says("interpreter").stdout, "");
+}
+
+#[test]
+fn a_container_that_forbids_what_is_needed_is_told_and_nothing_hangs() {
+    let folder = tempfile::tempdir().unwrap();
+    let profile = folder.path().join("profile.json");
+    for (call, text) in
+        [("seccomp", "forbids seccomp(2)"), ("close_range", "cannot start the process that answers")]
+    {
+        let rule = format!(r#"{{"names": ["{call}"], "action": "SCMP_ACT_ERRNO"}}"#);
+        fs::write(&profile, format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{rule}]}}"#))
+            .unwrap();
+        let mut confined = Command::new(GADGETD);
+        confined.args(["confine", "--profile"]).arg(&profile).args(["--", GADGETD, "run", "seccomp"]);
+        confined.args(["--recorder", "notify", "--", "true"]).stdin(Stdio::null());
+        assert_eq!(start(&mut confined).finish().code(1).says(text).stdout, "");
+    }
 }
 
 #[test]
@@ -151,13 +168,13 @@ fn losses_are_told() {
     // What is refused because of the recorder: the strict mode, in both ways, and another listener, that of a recorder in it.
     let number = |name| syscall_number(Machine::current(), Abi::Native, name).unwrap();
     let strict = format!("syscall({}, 0, 0, 0); syscall({}, 22, 1)", number("seccomp"), number("prctl"));
-    record(&["perl", "-e", &strict]).code(3).says("2 times the program asked for");
+    record(&["perl", "-e", &strict]).code(3).says("2 requests for a seccomp listener");
     let inner = [GADGETD, "run", "seccomp", "--recorder", "notify", "--", "true"];
     record(&inner)
         .code(3)
         .says("has a listener already")
         .says("command exited with 1")
-        .says("1 times the program");
+        .says("1 requests for");
     // To ask what the kernel can do, as libseccomp does, is no loss.
     let question = format!("syscall({}, 1, 8, 0)", number("seccomp"));
     record(&["perl", "-e", &question]).code(0);

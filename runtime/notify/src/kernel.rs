@@ -21,12 +21,18 @@ pub(crate) fn check() -> Result<(), NotifyError> {
         return Err(NotifyError::Kernel(release));
     }
     let action = libc::SECCOMP_RET_USER_NOTIF;
-    seccomp(libc::SECCOMP_GET_ACTION_AVAIL, 0, (&raw const action).cast())
-        .map_err(NotifyError::Unavailable)?;
+    seccomp(libc::SECCOMP_GET_ACTION_AVAIL, 0, (&raw const action).cast()).map_err(unavailable)?;
     let mut sizes = libc::seccomp_notif_sizes { seccomp_notif: 0, seccomp_notif_resp: 0, seccomp_data: 0 };
-    seccomp(libc::SECCOMP_GET_NOTIF_SIZES, 0, (&raw mut sizes).cast()).map_err(NotifyError::Unavailable)?;
+    seccomp(libc::SECCOMP_GET_NOTIF_SIZES, 0, (&raw mut sizes).cast()).map_err(unavailable)?;
     let largest = sizes.seccomp_notif.max(sizes.seccomp_notif_resp);
     if usize::from(largest) > size_of::<Buffer>() { Err(NotifyError::Size(largest)) } else { Ok(()) }
+}
+
+fn unavailable(error: io::Error) -> NotifyError {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => NotifyError::Refused(error),
+        _ => NotifyError::Unavailable(error),
+    }
 }
 
 /// `seccomp(2)`. Makes no other call, allocates nothing and takes no lock.

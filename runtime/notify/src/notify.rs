@@ -64,6 +64,10 @@ impl Notify {
             (self.shared.clone(), self.filter.clone(), self.supervisor.clone());
         let no_new_privileges = self.no_new_privileges;
         let load = move || {
+            // A process under the filter whose supervisor has failed can't even exit. Its last resort is an instruction that
+            // faults; a handler of the Rust runtime's would make calls, and return to it for ever.
+            // SAFETY: no preconditions.
+            unsafe { libc::signal(libc::SIGSEGV, libc::SIG_DFL) };
             let load = || {
                 if no_new_privileges {
                     set_no_new_privs(true)?;

@@ -164,10 +164,15 @@ pub(crate) fn command(effort: Effort) -> Result<String> {
     let empty = Empty::load(Kind::RawTracepoint)?;
     // What stops the command at every call takes a hundred times as long: fewer calls tell enough.
     let (many, few) = (effort.scale(1_000_000), effort.scale(20_000));
-    let under: [(&str, u64, &[&str]); 5] = [
+    let under: [(&str, u64, &[&str]); 6] = [
         ("alone", many, &[]),
         (EMPTY[0].1, many, &[]),
         ("`gadgetd run`", many, &[gadgetd, "run", "seccomp", "-o", "/dev/null", "--"]),
+        (
+            "`gadgetd run --recorder notify`",
+            few,
+            &[gadgetd, "run", "seccomp", "--recorder", "notify", "-o", "/dev/null", "--"],
+        ),
         ("`strace -f --seccomp-bpf`", few, &["strace", "-f", "--seccomp-bpf", "-o", "/dev/null"]),
         ("`strace -f -c`", few, &["strace", "-f", "-c", "-o", "/dev/null"]),
     ];

@@ -30,7 +30,13 @@ pub fn binary() -> Result<PathBuf> {
 /// A command on the machine itself, in a directory of its own, with the environment of every program; `before`
 /// are the words before the command, such as those of `gadgetd run`.
 pub fn on_the_machine(before: &[&OsStr], words: &[String]) -> Result<Finished> {
+    on_the_machine_of(None, before, words)
+}
+
+/// The same; the directory belongs to another user.
+pub fn on_the_machine_of(user: Option<u32>, before: &[&OsStr], words: &[String]) -> Result<Finished> {
     let home = tempfile::Builder::new().prefix("gadgetd-home-").tempdir()?;
+    std::os::unix::fs::chown(home.path(), user, user)?;
     let mut command = Command::new(before.first().context("no command")?);
     command.args(&before[1..]).args(words).current_dir(home.path());
     command.env_clear().envs(programs::environment(&home.path().display().to_string()));

@@ -32,6 +32,33 @@ pub struct Program {
     pub makes: &'static [&'static str],
     /// Where it can run again, under the profile of its first run.
     pub repeats: Repeats,
+    /// How it can't be recorded, because it does not do there what it is there for.
+    pub fails: &'static [Way],
+}
+
+/// By which recorder a program is recorded on the machine, and as whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By eBPF, as root.
+    Ebpf,
+    /// By seccomp notification, as another user than root.
+    User,
+    /// By seccomp notification, by that user in a user namespace, where it is root.
+    Namespace,
+}
+
+impl Way {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Ebpf, Self::User, Self::Namespace];
+
+    /// What the names of tests begin with.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Ebpf => "",
+            Self::User => "user/",
+            Self::Namespace => "namespace/",
+        }
+    }
 }
 
 /// Where a program can run under the profile that an earlier run of it gave.
@@ -54,12 +81,16 @@ const fn program(
     says: &'static str,
     makes: &'static [&'static str],
 ) -> Program {
-    Program { name, command, needs, says, makes, repeats: Repeats::AsAnyUser }
+    Program { name, command, needs, says, makes, repeats: Repeats::AsAnyUser, fails: &[] }
 }
 
 impl Program {
     const fn repeats(self, repeats: Repeats) -> Self {
         Self { repeats, ..self }
+    }
+
+    const fn fails(self, fails: &'static [Way]) -> Self {
+        Self { fails, ..self }
     }
 }
 
@@ -90,14 +121,17 @@ pub const PROGRAMS: &[Program] = &[
     program("signals", &["@signals"], &[], "signals done", &["rt_sigreturn", "restart_syscall", "signalfd4", "rt_sigtimedwait"]),
     program("children", &["@children"], &[], "children done", &["getpriority"]),
     program("exec-chain", &["@chain"], &[], "chain done", &["sysinfo", "getsid"]),
-    program("privileges", &["@privileges"], &[], "privileges done", &["chroot", "setgroups", "setresuid"]),
+    program("privileges", &["@privileges"], &[], "privileges done", &["chroot", "setgroups", "setresuid"])
+        .fails(&[Way::Namespace]), // There is nobody else to become.
     program("i386", &["@i386"], &[], "i386 done", &["socketcall", "_llseek", "fstat64", "ugetrlimit", "clock_gettime64", "waitpid"]),
     program("int80", &["@int80"], &[], "int80 done", &["getuid32", "ugetrlimit"]),
     program("x32", &["@x32"], &[], "x32 done", &["getpgrp", "rt_sigpending", "mq_notify"]),
     program("markers", &["@markers"], &[], "markers done", &["pivot_root", "seccomp", "prctl", "getpgid", "getsid"])
-        .repeats(Repeats::OnTheMachine),
+        .repeats(Repeats::OnTheMachine)
+        .fails(&[Way::User]), // It makes namespaces.
     program("subgroups", &["@subgroups"], &[], "subgroups done", &["getpriority", "sched_get_priority_max", "umask"])
-        .repeats(Repeats::OnTheMachine),
+        .repeats(Repeats::OnTheMachine)
+        .fails(&[Way::User, Way::Namespace]), // It makes cgroups.
 ];
 
 impl Program {

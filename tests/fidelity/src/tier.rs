@@ -19,6 +19,17 @@ pub fn root() -> Option<Missing> {
     })
 }
 
+/// User namespaces, for other users than root too.
+pub fn namespaces() -> Option<Missing> {
+    let made = std::process::Command::new("unshare").args(["--user", "--map-root-user", "true"]).output();
+    (!made.is_ok_and(|made| made.status.success())).then(|| {
+        Missing(
+            "it needs user namespaces: `sysctl user.max_user_namespaces=10000`, or what the distribution forbids them with"
+                .to_owned(),
+        )
+    })
+}
+
 /// An installed program.
 pub fn installed(program: &str) -> Option<Missing> {
     programs::find(program)

@@ -79,15 +79,15 @@ fn ebpf(target: &Target) -> Result<Ebpf> {
 /// Recording without privileges; says in one line that it is used, why, what it costs, and what it can't see.
 fn notify(why: Option<&str>) -> Result<Chosen> {
     let notify = Notify::new()?;
-    let why = why.map(|why| format!(" because eBPF is not to be had ({why})")).unwrap_or_default();
+    let why = why.map(|why| format!(", because eBPF is not available ({why})")).unwrap_or_default();
     let privileges = if notify.no_new_privileges() {
-        "; setuid programs and file capabilities give the command no privileges (no_new_privs), so what it would do \
-         with them is not seen"
+        "; setuid programs and file capabilities have no effect (no_new_privs), so what the command would do with such \
+         privileges is not seen"
     } else {
         ""
     };
     note(&format!(
-        "records by seccomp notification{why}: each system call takes some 10 µs longer, and only a command can be \
+        "recording by seccomp notification{why}: each system call takes some microseconds longer; only a command can be \
          recorded, not --pid or --cgroup{privileges}"
     ));
     Ok(Chosen::Notify(notify))
