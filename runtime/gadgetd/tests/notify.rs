@@ -107,7 +107,7 @@ fn only_commands_are_recorded_without_ebpf() {
     let run =
         |arguments: &[&str]| start(&mut unprivileged(&[&["run", "seccomp"], arguments].concat())).finish();
     let own = std::process::id().to_string();
-    for target in [["--pid", &own], ["--cgroup", "/"]] {
+    for target in [["--pid", &own], ["--cgroup", "/gadgetd-none"]] {
         let asked = run(&[&["--recorder", "notify"], &target[..]].concat()).code(2);
         asked.says(&format!("{} needs the recorder ebpf", target[0])).says("a command that gadgetd starts");
         run(&target).code(1).says(&format!("{} needs eBPF", target[0])).says("CAP_BPF");
@@ -132,9 +132,8 @@ fn ends_are_told_as_with_ebpf() {
 fn a_container_that_forbids_what_is_needed_is_told_and_nothing_hangs() {
     let folder = tempfile::tempdir().unwrap();
     let profile = folder.path().join("profile.json");
-    // Before the command is there, and when it waits for its first answer.
     for (call, text) in
-        [("seccomp", "forbids seccomp(2)"), ("close_range", "answers for the command's system calls failed")]
+        [("seccomp", "forbids seccomp(2)"), ("close_range", "cannot start the process that answers")]
     {
         let rule = format!(r#"{{"names": ["{call}"], "action": "SCMP_ACT_ERRNO"}}"#);
         fs::write(&profile, format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{rule}]}}"#))

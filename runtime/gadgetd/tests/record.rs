@@ -598,7 +598,9 @@ fn a_machine_that_lacks_something_is_told_what() {
     }
     let mount = Hierarchy::find().unwrap().mount().display().to_string();
     let without = |change: &str| {
-        let script = format!("mount --make-rprivate / && {change} && exec {GADGETD} run seccomp -- true");
+        let script = format!(
+            "mount --make-rprivate / && {change} && exec {GADGETD} run seccomp --recorder ebpf -- true"
+        );
         let finished = start(Command::new("unshare").args(["--mount", "sh", "-c", &script])).finish().code(1);
         assert_eq!(finished.stdout, "");
         finished

@@ -97,6 +97,7 @@ pub(crate) fn receive(socket: i32) -> io::Result<Option<OwnedFd>> {
 }
 
 /// Size of a descriptor.
+#[allow(clippy::cast_possible_truncation, reason = "it is 4")]
 const DESCRIPTOR: u32 = size_of::<i32>() as u32;
 
 /// Room for a header and a descriptor, aligned as the header must be.

@@ -7,7 +7,7 @@
 #![allow(unsafe_code)] // fork, ioctl(2) and what puts a process apart
 
 use std::{
-    io,
+    io::{self, Read},
     mem::zeroed,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     os::unix::net::UnixStream,
@@ -23,7 +23,7 @@ use crate::{
     shared::{ENDED, Mapping, Shared},
 };
 
-/// Starts the supervisor. It waits for the listener that somebody sends into the socket, answers until nobody is under the
+/// Starts the supervisor, and returns when it is ready. It waits for the listener that somebody sends into the socket, answers until nobody is under the
 /// filter, and ends; then the socket is at its end. It also ends when nobody holds the socket, and no listener has come.
 pub(crate) fn start(shared: &Mapping) -> io::Result<UnixStream> {
     let (ours, its) = UnixStream::pair()?;
@@ -33,7 +33,17 @@ pub(crate) fn start(shared: &Mapping) -> io::Result<UnixStream> {
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => supervisor.run(its.as_raw_fd(), shared),
-        _ => Ok(ours),
+        _ => {
+            drop(its);
+            // Once somebody is under the filter it is too late to fail: whoever waits for an answer holds the listener too.
+            match (&ours).read_exact(&mut [0]) {
+                Ok(()) => Ok(ours),
+                Err(error) => Err(match shared.end.load(Relaxed) {
+                    0 => error,
+                    errno => io::Error::from_raw_os_error(errno),
+                }),
+            }
+        }
     }
 }
 
@@ -119,7 +129,7 @@ impl Supervisor {
         // SAFETY: the kernel reads one response of its own size, all of which is there.
         let sent = unsafe {
             (*response).id = id;
-            (*response).flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
+            (*response).flags = CONTINUE;
             libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, response)
         };
         // The caller has died, or a signal has interrupted it: then it makes the call again.
@@ -144,7 +154,7 @@ impl Supervisor {
 const SOCKET: i32 = 0;
 
 /// Puts the process apart from its maker: without its descriptors, whose ends others may wait for, without its terminal, and
-/// with no signal but the ones that can't be blocked.
+/// with no signal but the ones that can't be blocked. Tells the maker that this is done.
 fn withdraw(socket: i32) -> io::Result<()> {
     // SAFETY: all of these only change this process, which has one thread and uses no other descriptor; the name is a C string.
     unsafe {
@@ -159,6 +169,9 @@ fn withdraw(socket: i32) -> io::Result<()> {
         {
             return Err(io::Error::last_os_error());
         }
+        if libc::write(SOCKET, [1_u8].as_ptr().cast(), 1) != 1 {
+            return Err(io::Error::last_os_error());
+        }
     }
     Ok(())
 }
@@ -171,6 +184,10 @@ fn wake_up_at_once(listener: &OwnedFd) {
     // SAFETY: the argument is a number.
     unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP) };
 }
+
+/// `SECCOMP_USER_NOTIF_FLAG_CONTINUE`, of the type that the answer has.
+#[allow(clippy::cast_possible_truncation, reason = "it is 1")]
+const CONTINUE: u32 = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
 
 /// The last error, unless it is one of those.
 fn unless(expected: &[i32]) -> io::Result<()> {

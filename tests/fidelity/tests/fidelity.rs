@@ -81,7 +81,25 @@ struct Run {
     profile: Profile,
 }
 
+/// How often a program is run, if it fails: a signal may interrupt any call that waits to be answered (decision 020), and few
+/// programs expect that of `fork`.
+const ATTEMPTS: usize = 5;
+
 fn record(world: &World, way: Way, program: &Program) -> Result<Run> {
+    let attempts = if way == Way::Ebpf { 1 } else { ATTEMPTS };
+    let runs = (0..attempts).map(|_| attempt(world, way, program));
+    let mut failed = None;
+    for run in runs {
+        let run = run?;
+        if program.is_done(&run.finished.stdout) {
+            return checked(run, program);
+        }
+        failed = Some(run.finished);
+    }
+    bail!("the program did not get to {:?}: {failed:#?}", program.says)
+}
+
+fn attempt(world: &World, way: Way, program: &Program) -> Result<Run> {
     let root = tier::root().is_none();
     let user = (root && way != Way::Ebpf).then_some(USER);
     let scratch = tempfile::Builder::new().prefix("gadgetd-fidelity-").tempdir()?;
@@ -114,20 +132,20 @@ fn record(world: &World, way: Way, program: &Program) -> Result<Run> {
     let trace = fs::read_to_string(&trace).with_context(|| format!("no trace: {finished:#?}"))?;
     let truth = strace::application(&trace, &words[0]).with_context(|| format!("{finished:#?}"))?;
     let profile = Profile::read(&profile).with_context(|| format!("{finished:#?}"))?;
-    ensure!(
-        program.is_done(&finished.stdout),
-        "the program did not get to {:?}: {finished:#?}",
-        program.says
-    );
+    Ok(Run { finished, truth, profile })
+}
+
+/// A run in which the program did what it is there for.
+fn checked(run: Run, program: &Program) -> Result<Run> {
     for call in program.makes {
         ensure!(
-            truth.calls.keys().any(|(_, name)| name == call),
+            run.truth.calls.keys().any(|(_, name)| name == call),
             "strace did not see {call}, which {} is meant to make: {:?}",
             program.name,
-            truth.calls
+            run.truth.calls
         );
     }
-    Ok(Run { finished, truth, profile })
+    Ok(run)
 }
 
 fn faithful(world: &World, way: Way, program: &Program) -> Result<()> {

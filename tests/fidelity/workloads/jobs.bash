@@ -5,7 +5,8 @@ sleep 0.01
 sleep 60 &
 job=$!
 # Stopped while it sleeps, for certain, and awaited when it sleeps again: then the kernel has restarted its call.
-sleeps() { [[ $(< "/proc/$job/stat") == *"(sleep) S"* ]]; }
+# (A call that waits for a recorder's answer looks like sleep, but for where in the kernel it waits.)
+sleeps() { [[ $(< "/proc/$job/stat") == *"(sleep) S"* && $(tr -d '\0' < "/proc/$job/wchan") != *seccomp* ]]; }
 until sleeps; do sleep 0.01; done
 kill -STOP "$job"
 until [[ $(jobs -s) == *Stopped* ]]; do sleep 0.01; done
