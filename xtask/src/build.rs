@@ -45,6 +45,15 @@ pub(crate) fn cross(target: Target, what: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// Builds a gadgetd for somebody who waits, and returns it: without the parts that work for clusters and registries, and
+/// without optimization. It records and confines like any other, and compiles its gadgets slower.
+pub(crate) fn quick() -> Result<PathBuf> {
+    setup::ensure(setup::For::Build)?;
+    let arguments = ["build", "--profile", "demo", "--locked", "--package", "gadgetd", "--bin", "gadgetd"];
+    run_command(cargo(arguments).arg("--no-default-features"))?;
+    Ok(target_dir().join("demo/gadgetd"))
+}
+
 /// Builds a program of the workspace and returns it.
 ///
 /// What a dependency is compiled with depends on which packages are asked for. All of them, as for the tests, and nothing is

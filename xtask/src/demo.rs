@@ -28,7 +28,7 @@ const UNUSED_CALL: &str = "mkdir";
 /// Records, confines, and tries to break out.
 pub(crate) fn run() -> Result<()> {
     ensure!(Path::new(PYTHON).is_file(), "{PYTHON} is missing: run `cargo xtask setup`");
-    let gadgetd = build::run()?;
+    let gadgetd = build::quick()?;
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let profile = folder.path().join("profile.json");
     let site = folder.path().join("site");
@@ -72,7 +72,8 @@ pub(crate) fn run() -> Result<()> {
     note(&format!("under the profile, the kernel refuses: {complaint}"));
 
     println!(
-        "\nThe profile holds. Now with a program of yours:\n  {} run seccomp -- COMMAND",
+        "\nThe profile holds. Now with a program of yours:\n  {} run seccomp -- COMMAND\n\
+         `cargo xtask build` makes the whole gadgetd, optimized, and kubectl-gadget.",
         gadgetd.display()
     );
     Ok(())

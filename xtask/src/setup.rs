@@ -350,6 +350,8 @@ fn install_bpf_linker() -> Command {
     let mut command =
         cargo(["install", "--locked", "bpf-linker", "--version", BPF_LINKER, "--no-default-features"]);
     command.args(["--features", &feature]).env("PATH", format!("{llvm}/bin:{path}")).env("LLVM_PREFIX", llvm);
+    // All that takes time in it is LLVM: optimizing the rest, and describing it to a debugger, is a minute for nothing.
+    command.env("CARGO_PROFILE_RELEASE_DEBUG", "false").env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0");
     command
 }
 

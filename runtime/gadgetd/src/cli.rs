@@ -1,10 +1,15 @@
 //! The command line: what it takes, and how it explains itself.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+#[cfg(feature = "cluster")]
+use std::net::SocketAddr;
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
+#[cfg(feature = "cluster")]
+use clap::ValueEnum;
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
 use gadgetd_core::parameter::{self, ParameterError};
 
+#[cfg(feature = "registry")]
 use crate::{
     module::ModuleArgs,
     registry::{RegistryArgs, TrustArgs},
@@ -68,6 +73,7 @@ Exit status:
   127  the command is not found
   2    wrong usage";
 
+#[cfg(feature = "cluster")]
 const SERVE_AFTER: &str = "\
 The cluster is that of the pod's service account, or of a kubeconfig (KUBECONFIG, ~/.kube/config). Everything that \
 is recorded is in Trace objects: kubectl gadget --help.
@@ -103,8 +109,10 @@ pub(crate) enum Command {
     /// Run a command under a seccomp profile, as an OCI runtime would enforce it.
     #[command(after_help = CONFINE_AFTER, after_long_help = CONFINE_AFTER)]
     Confine(ConfineArgs),
+    #[cfg(feature = "registry")]
     /// What the author of a gadget or a formatter does with it.
     Module(ModuleArgs),
+    #[cfg(feature = "cluster")]
     /// Work for a cluster, on one of its nodes: record what Traces ask for.
     #[command(after_help = SERVE_AFTER, after_long_help = SERVE_AFTER)]
     Serve(ServeArgs),
@@ -168,9 +176,11 @@ pub(crate) struct RunArgs {
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 
+    #[cfg(feature = "registry")]
     #[command(flatten)]
     pub trust: TrustArgs,
 
+    #[cfg(feature = "registry")]
     #[command(flatten)]
     pub registry: RegistryArgs,
 }
@@ -191,6 +201,7 @@ pub(crate) struct ConfineArgs {
     pub command: Vec<OsString>,
 }
 
+#[cfg(feature = "cluster")]
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     /// The name of this node, as the cluster knows it.
@@ -249,6 +260,7 @@ pub(crate) enum RecorderName {
 }
 
 /// How a log is written.
+#[cfg(feature = "cluster")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
     /// Lines for people.
@@ -319,8 +331,11 @@ mod tests {
             ("gadgetd run seccomp --param a=@/no/such/file -- ls", ErrorKind::ValueValidation),
             ("gadgetd confine -- ls", ErrorKind::MissingRequiredArgument),
             ("gadgetd confine --profile p", ErrorKind::MissingRequiredArgument),
+            #[cfg(feature = "cluster")]
             ("gadgetd serve --node n --slots x", ErrorKind::ValueValidation),
+            #[cfg(feature = "cluster")]
             ("gadgetd serve --node n --listen 8080", ErrorKind::ValueValidation),
+            #[cfg(feature = "cluster")]
             ("gadgetd serve --node n --log-format xml", ErrorKind::InvalidValue),
         ] {
             assert_eq!(parse(line).map(|_| ()), Err(kind), "{line}");

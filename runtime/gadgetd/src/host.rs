@@ -1,15 +1,19 @@
 //! The host of the commands that people run.
 
-use std::path::{Path, PathBuf};
+#[cfg(feature = "registry")]
+use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use gadgetd_host::{Host, HostConfig};
 
+#[cfg(feature = "registry")]
 use crate::registry::RegistryArgs;
 
 /// Where compiled modules are kept.
 const CACHE: &str = "/var/cache/gadgetd";
 
+#[cfg(feature = "registry")]
 /// A host that keeps what it fetches and compiles, if this user may write where that is kept.
 pub(crate) fn host(registry: &RegistryArgs) -> Result<Host> {
     let registry = registry.client(Some(Path::new(CACHE).join("artifacts")))?;

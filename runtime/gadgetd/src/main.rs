@@ -8,10 +8,13 @@ mod cli;
 mod command;
 mod confine;
 mod host;
+#[cfg(feature = "registry")]
 mod module;
 mod output;
+#[cfg(feature = "registry")]
 mod registry;
 mod run;
+#[cfg(feature = "cluster")]
 mod serve;
 mod signals;
 
@@ -22,18 +25,21 @@ use clap::Parser;
 use tokio::runtime::Runtime;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use cli::{Cli, Command, LogFormat};
+use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match &cli.command {
+        #[cfg(feature = "cluster")]
         Command::Serve(args) => log(cli.verbose + 1, args.log_format),
         _ => log_to_stderr(cli.verbose),
     }
     match &cli.command {
         Command::Run(args) => run::main(args),
         Command::Confine(args) => confine::main(args),
+        #[cfg(feature = "registry")]
         Command::Module(args) => module::main(args),
+        #[cfg(feature = "cluster")]
         Command::Serve(args) => serve::main(args),
     }
 }
@@ -63,11 +69,12 @@ fn log_to_stderr(verbose: u8) {
 }
 
 /// For whoever collects the log of a service.
-fn log(verbose: u8, format: LogFormat) {
+#[cfg(feature = "cluster")]
+fn log(verbose: u8, format: cli::LogFormat) {
     let builder = tracing_subscriber::fmt().with_env_filter(filter(verbose)).with_writer(io::stderr);
     match format {
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-        LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).init(),
+        cli::LogFormat::Json => builder.json().flatten_event(true).init(),
+        cli::LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).init(),
     }
 }
 

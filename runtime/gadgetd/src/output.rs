@@ -14,7 +14,7 @@ use cap_std::{
     fs::{Dir, OpenOptions},
 };
 
-use gadgetd_node::replace;
+use gadgetd_host::replace;
 
 use crate::note;
 

@@ -43,6 +43,7 @@ mod cache;
 mod captures;
 mod engine;
 mod fault;
+mod files;
 mod formatter;
 mod gadget;
 mod kube;
@@ -68,6 +69,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 pub use self::{
     cache::CacheError,
     fault::{Fault, ModuleFault},
+    files::replace,
     gadget::Reason,
     kube::{Cluster, KubeCall},
     limits::{Limits, MEMORY_MAX},

@@ -18,15 +18,20 @@ use crate::{
 
 type BuiltIn = (&'static str, &'static [u8]);
 
-const GADGETS: [BuiltIn; 2] = [
+const GADGETS: &[BuiltIn] = &[
     ("seccomp", include_bytes!(env!("COMPONENT_SECCOMP_ADVISOR"))),
+    #[cfg(feature = "all-modules")]
     ("seccomp-diff", include_bytes!(env!("COMPONENT_SECCOMP_DIFF"))),
 ];
-const FORMATTERS: [BuiltIn; 5] = [
+const FORMATTERS: &[BuiltIn] = &[
+    #[cfg(feature = "all-modules")]
     ("html", include_bytes!(env!("COMPONENT_FORMATTER_HTML"))),
     ("oci", include_bytes!(env!("COMPONENT_FORMATTER_OCI"))),
+    #[cfg(feature = "all-modules")]
     ("spo", include_bytes!(env!("COMPONENT_FORMATTER_SPO"))),
+    #[cfg(feature = "all-modules")]
     ("systemd", include_bytes!(env!("COMPONENT_FORMATTER_SYSTEMD"))),
+    #[cfg(feature = "all-modules")]
     ("table", include_bytes!(env!("COMPONENT_FORMATTER_TABLE"))),
 ];
 
@@ -81,8 +86,8 @@ pub fn built_in(role: Role) -> impl Iterator<Item = &'static str> {
 
 fn table(role: Role) -> &'static [BuiltIn] {
     match role {
-        Role::Gadget => &GADGETS,
-        Role::Formatter => &FORMATTERS,
+        Role::Gadget => GADGETS,
+        Role::Formatter => FORMATTERS,
     }
 }
 

@@ -25,7 +25,7 @@ mod pods;
 mod recorder;
 mod runner;
 
-pub use files::{SeccompFiles, replace};
+pub use files::SeccompFiles;
 pub use pods::{Instance, PodChange, PodRecord, watch};
 pub use recorder::{JournalError, Kernel, NodeRecorder, RecorderError, RecorderSettings, Status};
 pub use runner::{HostRunner, RunnerError};

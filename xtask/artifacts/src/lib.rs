@@ -33,6 +33,8 @@ pub const WASM_TARGET: &str = "wasm32-unknown-unknown";
 const CONTRACT: &str = "sdk/wit/worlds.wit";
 /// The profile of the components, in the workspace's `Cargo.toml`.
 pub const WASM_PROFILE: &str = "component";
+/// The same for a build script whose own package is compiled without optimization: sooner there, not so fast.
+const QUICK_WASM_PROFILE: &str = "component-demo";
 
 /// Why an artifact could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -129,7 +131,7 @@ fn ebpf_target_dir() -> PathBuf {
 /// ```
 pub fn components(packages: &[&str]) -> Result<Vec<PathBuf>, ArtifactError> {
     run(&mut components_build(packages)?, &packages.join(", "))?;
-    let folder = components_target_dir().join(WASM_TARGET).join(WASM_PROFILE);
+    let folder = components_target_dir().join(WASM_TARGET).join(wasm_profile());
     let file = |package: &str| folder.join(package.replace('-', "_")).with_extension("wasm");
     packages.iter().map(|package| produced(package, file(package))).collect()
 }
@@ -137,12 +139,17 @@ pub fn components(packages: &[&str]) -> Result<Vec<PathBuf>, ArtifactError> {
 /// The call of cargo that [`components`] makes, for those who want to see what it says.
 pub fn components_build(packages: &[&str]) -> Result<Command, Missing> {
     let mut cargo = component_build()?;
-    cargo.current_dir(workspace()).args(["--locked", "--profile", WASM_PROFILE]);
+    cargo.current_dir(workspace()).args(["--locked", "--profile", wasm_profile()]);
     cargo.arg("--target-dir").arg(components_target_dir());
     for package in packages {
         cargo.args(["--package", package]);
     }
     Ok(cargo)
+}
+
+fn wasm_profile() -> &'static str {
+    // Cargo tells build scripts, and nobody else.
+    if env::var("OPT_LEVEL").is_ok_and(|level| level == "0") { QUICK_WASM_PROFILE } else { WASM_PROFILE }
 }
 
 /// A call of cargo, `cargo build`, that makes components of libraries: its toolchain, its target and its linker. Which
@@ -166,7 +173,8 @@ pub fn component_build() -> Result<Command, Missing> {
     let mut cargo = cargo(&toolchain, &flags);
     cargo.args(["build", "--lib", "--target", WASM_TARGET]);
     if toolchain.build_std {
-        cargo.arg("-Zbuild-std=std,panic_abort");
+        // Without what prints backtraces: there is nothing to print them to.
+        cargo.args(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features="]);
     }
     Ok(cargo)
 }

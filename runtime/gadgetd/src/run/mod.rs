@@ -26,7 +26,7 @@ use self::{
     choose::{Chosen, Ebpf, choose},
     recording::Recorder,
 };
-use crate::{about, cli::RunArgs, host::host, note, output, signals::Signals};
+use crate::{about, cli::RunArgs, host, note, output, signals::Signals};
 
 /// How a run ended that did not fail.
 enum Outcome {
@@ -157,8 +157,10 @@ struct Modules {
 
 impl Modules {
     async fn load(args: &RunArgs) -> Result<Self> {
-        let host = host(&args.registry)?;
-        let trust = args.trust.trust()?;
+        #[cfg(feature = "registry")]
+        let (host, trust) = (host::host(&args.registry)?, args.trust.trust()?);
+        #[cfg(not(feature = "registry"))]
+        let (host, trust) = (host::offline()?, gadgetd_host::Trust::default());
         let gadget = args.gadget_module.as_ref().or(args.gadget.as_ref());
         let gadget = ModuleRef::parse(gadget.expect("clap requires one of them"));
         let gadget = host.gadget_from(&gadget, &trust).await?;

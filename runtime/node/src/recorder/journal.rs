@@ -13,12 +13,12 @@ use std::{
 
 use cap_std::{ambient_authority, fs::Dir};
 use gadgetd_core::{Abi, CgroupId};
+use gadgetd_host::replace;
 use gadgetd_kube::{controller::Session, machine::Selection};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use super::{held::Held, known::Known};
-use crate::replace;
 
 /// The format of the files.
 const VERSION: u32 = 1;
