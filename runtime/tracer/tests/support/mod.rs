@@ -22,7 +22,7 @@ use std::{
 };
 
 use gadgetd_containers::Hierarchy;
-use gadgetd_core::{CgroupEvent, CgroupId, Machine, Recorded, SyscallSource};
+use gadgetd_core::{CgroupEvent, CgroupId, CgroupSource, Machine, Recorded};
 use gadgetd_tracer::{Tracer, TracerOptions};
 use libc::{c_char, c_int, c_long, syscall};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
