@@ -105,11 +105,11 @@ fn attempt(world: &World, way: Way, program: &Program) -> Result<Run> {
     let scratch = tempfile::Builder::new().prefix("gadgetd-fidelity-").tempdir()?;
     chown(scratch.path(), user, user)?;
     let (trace, profile) = (scratch.path().join("trace"), scratch.path().join("profile.json"));
-    let (reuid, regid) = (format!("--reuid={USER}"), format!("--regid={USER}"));
+    let (to_user, to_group) = (format!("--reuid={USER}"), format!("--regid={USER}"));
 
     let mut before: Vec<&OsStr> = Vec::new();
     if user.is_some() {
-        before.extend(["setpriv", &reuid, &regid, "--clear-groups", "--"].map(OsStr::new));
+        before.extend(["setpriv", &to_user, &to_group, "--clear-groups", "--"].map(OsStr::new));
     }
     if way == Way::Namespace {
         before.extend(["unshare", "--user", "--map-root-user", "--"].map(OsStr::new));

@@ -9,7 +9,7 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-use gadgetd_core::{CgroupId, CgroupSource, Entry, SyscallSource};
+use gadgetd_core::{CgroupId, CgroupSource, Entry};
 use gadgetd_tracer::{Tracer, TracerOptions};
 
 /// The word.
