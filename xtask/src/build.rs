@@ -28,7 +28,10 @@ pub(crate) fn run() -> Result<PathBuf> {
 pub(crate) fn cross(target: Target, what: &[String]) -> Result<()> {
     setup::ensure(setup::For::Cross)?;
     let mut build = cross_build(target)?;
-    build.arg("--release").args(what);
+    if what.is_empty() {
+        build.arg("--release");
+    }
+    build.args(what);
     let programs: &[(&str, &str)] = match target.os() {
         _ if !what.is_empty() => &[],
         "linux" => &[("gadgetd", "gadgetd"), ("gadgetd-cli", "kubectl-gadget")],

@@ -13,6 +13,7 @@ mod cache;
 mod ci;
 mod debian;
 mod demo;
+mod dist;
 mod generate;
 mod image;
 mod kube_assets;
@@ -48,7 +49,7 @@ enum Command {
         /// Build for another system, into target/TARGET/release: aarch64-unknown-linux-gnu for one
         #[arg(long)]
         target: Option<Target>,
-        /// What cargo is to build for that system instead of the programs: -- --package gadgetd-core --tests
+        /// What cargo is to build for that system instead of the programs: -- --release --package gadgetd-core --tests
         #[arg(last = true, requires = "target")]
         what: Vec<String>,
     },
@@ -79,6 +80,8 @@ enum Command {
     Runtimes,
     /// Writes the container image as an OCI archive, without a daemon or a registry
     Image(image::Args),
+    /// Builds a release for every system, the same bytes from the same commit, into target/dist
+    Dist,
     /// Checks format, lints, licences, documentation and generated files
     Ci,
 }
@@ -106,6 +109,7 @@ fn run(command: Command) -> Result<()> {
         Command::KubeAssets(args) => kube_assets::run(&args),
         Command::Runtimes => runtimes::run(),
         Command::Image(args) => image::run(&args),
+        Command::Dist => dist::run(),
         Command::Ci => ci::run(),
     }
 }

@@ -14,22 +14,45 @@ use crate::Layer;
 /// An image that is about to be written.
 pub struct Image {
     reference: String,
+    architecture: &'static str,
     config: Value,
     annotations: BTreeMap<String, String>,
-    layers: Vec<PathBuf>,
+    layers: Vec<Files>,
+}
+
+/// A layer's tar file, and the same packed if that is what travels.
+struct Files {
+    plain: PathBuf,
+    packed: Option<PathBuf>,
 }
 
 impl Image {
     /// One that is known as `reference` (with registry and tag), without layers. `config` is what the image
     /// specification calls so: `Entrypoint`, `Cmd`, `Env`, …
     pub fn new(reference: impl Into<String>, config: Value) -> Self {
-        Self { reference: reference.into(), config, annotations: BTreeMap::new(), layers: Vec::new() }
+        let (architecture, annotations) = (architecture(), BTreeMap::new());
+        Self { reference: reference.into(), architecture, config, annotations, layers: Vec::new() }
+    }
+
+    /// For machines of this architecture, in Go's word (`arm64`), instead of this one's.
+    #[must_use]
+    pub fn architecture(mut self, architecture: &'static str) -> Self {
+        self.architecture = architecture;
+        self
     }
 
     /// Puts a layer, a tar file, over those that are there.
     #[must_use]
     pub fn layer(mut self, layer: impl Into<PathBuf>) -> Self {
-        self.layers.push(layer.into());
+        self.layers.push(Files { plain: layer.into(), packed: None });
+        self
+    }
+
+    /// The same with the tar file packed by gzip, which is what the archive gets: a registry gets the same bytes, so that the image
+    /// has the same digest there.
+    #[must_use]
+    pub fn packed_layer(mut self, layer: impl Into<PathBuf>, packed: impl Into<PathBuf>) -> Self {
+        self.layers.push(Files { plain: layer.into(), packed: Some(packed.into()) });
         self
     }
 
@@ -42,60 +65,118 @@ impl Image {
 
     /// Writes the archive: an OCI image layout, with what older tools need to take it for one of `docker save`.
     pub fn write(&self, to: &Path) -> Result<()> {
-        let layers: Vec<Blob> =
-            self.layers.iter().map(|layer| Blob::of_file(layer)).collect::<Result<_>>()?;
+        let image = self.assemble()?;
+        let mut entry = image.entry();
+        entry["annotations"] = names(&self.reference)?;
+        let blobs: Vec<&Blob> = image.blobs().collect();
+        archive(&entry, &self.docker(&image), &blobs, to)
+    }
+
+    fn assemble(&self) -> Result<Assembled> {
+        let plain: Vec<Blob> =
+            self.layers.iter().map(|layer| Blob::of_file(&layer.plain, LAYER)).collect::<Result<_>>()?;
+        let travel = |layer: &Files| match &layer.packed {
+            Some(packed) => Blob::of_file(packed, PACKED_LAYER),
+            None => Blob::of_file(&layer.plain, LAYER),
+        };
+        let layers: Vec<Blob> = self.layers.iter().map(travel).collect::<Result<_>>()?;
         let mut config = self.config.clone();
         if !self.annotations.is_empty() {
             config["Labels"] = json!(self.annotations);
         }
-        let platform = json!({ "architecture": architecture(), "os": "linux" });
+        let platform = json!({ "architecture": self.architecture, "os": "linux" });
         let mut image = platform.clone();
         image["config"] = config;
-        image["rootfs"] = json!({ "type": "layers", "diff_ids": digests(&layers) });
-        let image = Blob::of_json("application/vnd.oci.image.config.v1+json", &image)?;
+        image["rootfs"] = json!({ "type": "layers", "diff_ids": digests(&plain) });
+        let config = Blob::of_json("application/vnd.oci.image.config.v1+json", &image)?;
         let manifest = Blob::of_json(
             MANIFEST,
             &json!({
                 "schemaVersion": 2,
                 "mediaType": MANIFEST,
-                "config": image.descriptor(),
+                "config": config.descriptor(),
                 "layers": layers.iter().map(Blob::descriptor).collect::<Vec<_>>(),
                 "annotations": self.annotations,
             }),
         )?;
-        let (_, tag) = self.reference.rsplit_once(':').context("the image's name has no tag")?;
-        let mut entry = manifest.descriptor();
-        entry["platform"] = platform;
-        entry["annotations"] = json!({
-            // What containerd goes by, and what everybody else does.
-            "io.containerd.image.name": self.reference,
-            "org.opencontainers.image.ref.name": tag,
-        });
-        let index = json!({
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.index.v1+json",
-            "manifests": [entry],
-        });
-        let docker = json!([{
-            "Config": image.path(),
-            "RepoTags": [self.reference],
-            "Layers": layers.iter().map(Blob::path).collect::<Vec<_>>(),
-        }]);
+        Ok(Assembled { platform, config, manifest, layers })
+    }
 
-        let mut archive = Layer::create(to)?;
-        archive.file("oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-        archive.file("index.json", 0o644, &serde_json::to_vec(&index)?)?;
-        archive.file("manifest.json", 0o644, &serde_json::to_vec(&docker)?)?;
-        for blob in [&manifest, &image].into_iter().chain(&layers) {
-            match &blob.content {
-                Content::Bytes(bytes) => archive.file(&blob.path(), 0o644, bytes)?,
-                Content::File(file) => archive.copy(&blob.path(), 0o644, file)?,
-            }
-        }
-        archive.finish()
+    /// What `docker load` reads.
+    fn docker(&self, image: &Assembled) -> Value {
+        json!({
+            "Config": image.config.path(),
+            "RepoTags": [self.reference],
+            "Layers": image.layers.iter().map(Blob::path).collect::<Vec<_>>(),
+        })
     }
 }
 
+/// Writes one archive of images of one name for several architectures, and returns the digest that stands for all of them. Tools that
+/// know no index take the first.
+pub fn write_index(images: &[Image], to: &Path) -> Result<String> {
+    let first = images.first().context("an index of no image")?;
+    let assembled: Vec<Assembled> = images.iter().map(Image::assemble).collect::<Result<_>>()?;
+    let manifests: Vec<Value> = assembled.iter().map(Assembled::entry).collect();
+    let index =
+        Blob::of_json(INDEX, &json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests }))?;
+    let mut entry = index.descriptor();
+    entry["annotations"] = names(&first.reference)?;
+    let mut blobs = vec![&index];
+    for blob in assembled.iter().flat_map(Assembled::blobs) {
+        // Images may share layers.
+        if !blobs.iter().any(|there| there.sha256 == blob.sha256) {
+            blobs.push(blob);
+        }
+    }
+    archive(&entry, &first.docker(&assembled[0]), &blobs, to)?;
+    Ok(format!("sha256:{}", index.sha256))
+}
+
+/// An image as blobs.
+struct Assembled {
+    platform: Value,
+    config: Blob,
+    manifest: Blob,
+    layers: Vec<Blob>,
+}
+
+impl Assembled {
+    fn entry(&self) -> Value {
+        let mut entry = self.manifest.descriptor();
+        entry["platform"] = self.platform.clone();
+        entry
+    }
+
+    fn blobs(&self) -> impl Iterator<Item = &Blob> {
+        [&self.manifest, &self.config].into_iter().chain(&self.layers)
+    }
+}
+
+/// What an image is called: what containerd goes by, and what everybody else does.
+fn names(reference: &str) -> Result<Value> {
+    let (_, tag) = reference.rsplit_once(':').context("the image's name has no tag")?;
+    Ok(json!({ "io.containerd.image.name": reference, "org.opencontainers.image.ref.name": tag }))
+}
+
+fn archive(entry: &Value, docker: &Value, blobs: &[&Blob], to: &Path) -> Result<()> {
+    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [entry] });
+    let mut archive = Layer::create(to)?;
+    archive.file("oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    archive.file("index.json", 0o644, &serde_json::to_vec(&index)?)?;
+    archive.file("manifest.json", 0o644, &serde_json::to_vec(&json!([docker]))?)?;
+    for blob in blobs {
+        match &blob.content {
+            Content::Bytes(bytes) => archive.file(&blob.path(), 0o644, bytes)?,
+            Content::File(file) => archive.copy(&blob.path(), 0o644, file)?,
+        }
+    }
+    archive.finish()
+}
+
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const PACKED_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// What images call the architecture of this build.
@@ -131,13 +212,12 @@ impl Blob {
         Ok(Self { media_type, sha256, size: bytes.len() as u64, content: Content::Bytes(bytes) })
     }
 
-    /// A layer as it is: an archive is packed by whoever sends it, a registry's client for one.
-    fn of_file(file: &Path) -> Result<Self> {
+    /// A layer as it is.
+    fn of_file(file: &Path, media_type: &'static str) -> Result<Self> {
         let mut hash = Sha256::new();
         let mut open = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
         let size = io::copy(&mut open, &mut hash)?;
         let sha256 = format!("{:x}", hash.finalize());
-        let media_type = "application/vnd.oci.image.layer.v1.tar";
         Ok(Self { media_type, sha256, size, content: Content::File(file.to_owned()) })
     }
 
@@ -213,6 +293,42 @@ mod tests {
         let docker: Value = serde_json::from_slice(&entries["manifest.json"])?;
         assert_eq!(docker[0]["RepoTags"][0], "example.com/team/it:7");
         assert!(entries.contains_key(docker[0]["Config"].as_str().context("a path")?));
+        Ok(())
+    }
+
+    #[test]
+    fn an_index_has_an_image_for_each_architecture() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let at = |name: &str| folder.path().join(name);
+        let image = |architecture: &'static str| -> Result<Image> {
+            let (plain, packed) = (at(architecture), at(&format!("{architecture}.gz")));
+            let mut layer = Layer::create(&plain)?;
+            layer.file("it", 0o755, architecture.as_bytes())?;
+            layer.finish()?;
+            fs::write(&packed, format!("packed {architecture}"))?;
+            let image = Image::new("example.com/it:7", json!({})).architecture(architecture);
+            Ok(image.packed_layer(plain, packed))
+        };
+        let digest = write_index(&[image("amd64")?, image("arm64")?], &at("it.tar"))?;
+        let entries = entries(&at("it.tar"))?;
+        let blob = |digest: &Value| -> Result<Value> {
+            let path = format!("blobs/{}", digest.as_str().context("a digest")?.replace(':', "/"));
+            Ok(serde_json::from_slice(entries.get(&path).context(path)?)?)
+        };
+        let outer: Value = serde_json::from_slice(&entries["index.json"])?;
+        assert_eq!(outer["manifests"][0]["digest"], digest);
+        let index = blob(&outer["manifests"][0]["digest"])?;
+        for (entry, architecture) in
+            index["manifests"].as_array().context("manifests")?.iter().zip(["amd64", "arm64"])
+        {
+            assert_eq!(entry["platform"]["architecture"], architecture);
+            let manifest = blob(&entry["digest"])?;
+            let config = blob(&manifest["config"]["digest"])?;
+            assert_eq!(config["architecture"], architecture);
+            let plain = format!("sha256:{:x}", Sha256::digest(fs::read(at(architecture))?));
+            assert_eq!(config["rootfs"]["diff_ids"][0], plain);
+            assert_ne!(manifest["layers"][0]["digest"], plain, "the packed one travels");
+        }
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 use std::{
     collections::BTreeSet,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -24,9 +25,13 @@ pub fn gadgetd(program: &Path, to: &Path) -> Result<()> {
     let work = tempfile::tempdir()?;
     let layer = work.path().join("layer.tar");
     rootfs(program, &layer)?;
+    image().layer(layer).write(to)
+}
+
+/// The image without a layer: what it starts, and what it says of itself.
+pub fn image() -> Image {
     let config = json!({ "Entrypoint": [format!("/{PROGRAM}")], "Cmd": ["serve"] });
     Image::new(reference(), config)
-        .layer(layer)
         .annotation("org.opencontainers.image.title", "gadgetd")
         .annotation(
             "org.opencontainers.image.description",
@@ -35,7 +40,6 @@ pub fn gadgetd(program: &Path, to: &Path) -> Result<()> {
         .annotation("org.opencontainers.image.version", env!("CARGO_PKG_VERSION"))
         .annotation("org.opencontainers.image.source", env!("CARGO_PKG_REPOSITORY"))
         .annotation("org.opencontainers.image.licenses", env!("CARGO_PKG_LICENSE"))
-        .write(to)
 }
 
 /// Writes what is in the image as a tar file: the program, the shared libraries that it is linked with, their licences,
@@ -51,11 +55,74 @@ pub fn rootfs(program: &Path, to: &Path) -> Result<()> {
     for notice in notices(&libraries) {
         files.add(&inside(&notice)?, 0o644, &notice)?;
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    for licence in ["LICENSE-APACHE", "LICENSE-MIT"] {
-        files.add(&format!("usr/share/doc/gadgetd/{licence}"), 0o644, &root.join(licence))?;
+    files.finish()
+}
+
+/// The same of a program that is stripped, for another machine: its libraries come from `root`, an unpacked system of that
+/// architecture.
+pub fn rootfs_from(program: &Path, root: &Path, to: &Path) -> Result<()> {
+    let mut files = Contents { layer: Layer::create(to)?, folders: BTreeSet::new() };
+    files.add(PROGRAM, 0o755, program)?;
+    for library in libraries_in(program, root)? {
+        files.add(&library, 0o755, &resolved(root, &library))?;
     }
-    files.layer.finish()
+    // Those that are linked with statically are there too.
+    let mut packages: Vec<String> = Vec::new();
+    for package in fs::read_dir(root.join("usr/share/doc"))? {
+        packages.extend(package?.file_name().into_string());
+    }
+    packages.sort_unstable();
+    for package in packages {
+        let notice = format!("usr/share/doc/{package}/copyright");
+        if root.join(&notice).is_file() {
+            files.add(&notice, 0o644, &root.join(&notice))?;
+        }
+    }
+    files.finish()
+}
+
+/// The shared libraries of a program, and theirs, its loader among them, by their paths in `root`.
+fn libraries_in(program: &Path, root: &Path) -> Result<BTreeSet<String>> {
+    let (mut found, mut files) = (BTreeSet::new(), vec![program.to_owned()]);
+    while let Some(file) = files.pop() {
+        let output =
+            Command::new("readelf").args(["--wide", "--dynamic", "--program-headers"]).arg(&file).output();
+        let text = String::from_utf8(output.context("cannot run readelf (package binutils)")?.stdout)?;
+        for name in parse_readelf(&text) {
+            let path = in_root(root, &name).with_context(|| {
+                format!("{} needs {name}, which is not in {}", file.display(), root.display())
+            })?;
+            if found.insert(path.clone()) {
+                files.push(resolved(root, &path));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Names of libraries, and the path of the loader.
+fn parse_readelf(text: &str) -> Vec<String> {
+    let after = |line: &str, mark: &str| Some(line.split_once(mark)?.1.split(']').next()?.to_owned());
+    let one = |line| after(line, "Shared library: [").or_else(|| after(line, "interpreter: "));
+    text.lines().filter_map(one).collect()
+}
+
+/// Where a library is: a path of its own, or in a folder that Debian's loader looks into. Not below `/usr`, so that the loader is
+/// not there a second time.
+fn in_root(root: &Path, name: &str) -> Option<String> {
+    let name = name.trim_start_matches('/');
+    let folders = ["", "lib/aarch64-linux-gnu/", "lib/x86_64-linux-gnu/"];
+    let mut all = folders.iter().map(|folder| format!("{folder}{name}"));
+    all.find(|path| resolved(root, path).is_file())
+}
+
+/// A file of the system in `root`, where a symbolic link may have a whole path, which means one there.
+fn resolved(root: &Path, path: &str) -> PathBuf {
+    let file = root.join(path);
+    match fs::read_link(&file) {
+        Ok(target) => target.strip_prefix("/").map(|inside| root.join(inside)).unwrap_or(file),
+        Err(_) => file,
+    }
 }
 
 /// A layer that gets its folders as its files need them.
@@ -73,6 +140,15 @@ impl Contents {
             }
         }
         self.layer.copy(path, mode, from)
+    }
+
+    /// Adds the project's own licences, and writes the end.
+    fn finish(mut self) -> Result<()> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for licence in ["LICENSE-APACHE", "LICENSE-MIT"] {
+            self.add(&format!("usr/share/doc/gadgetd/{licence}"), 0o644, &root.join(licence))?;
+        }
+        self.layer.finish()
     }
 }
 
@@ -135,6 +211,14 @@ fn inside(path: &Path) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_program_needs_is_what_its_headers_name() {
+        let text = "      [Requesting program interpreter: /lib/ld-linux-aarch64.so.1]\n \
+                    0x0000000000000001 (NEEDED)             Shared library: [libc.so.6]\n \
+                    0x000000000000000e (SONAME)             Library soname: [libm.so.6]\n";
+        assert_eq!(parse_readelf(text), ["/lib/ld-linux-aarch64.so.1", "libc.so.6"]);
+    }
 
     #[test]
     fn libraries_are_what_ldd_says_but_for_the_vdso() -> Result<()> {

@@ -24,6 +24,6 @@ mod archive;
 mod gadgetd;
 mod layer;
 
-pub use archive::Image;
-pub use gadgetd::{REPOSITORY, gadgetd, reference, rootfs};
+pub use archive::{Image, write_index};
+pub use gadgetd::{REPOSITORY, gadgetd, image, reference, rootfs, rootfs_from};
 pub use layer::Layer;
