@@ -1,5 +1,7 @@
 //! The manifest for krew, kubectl's package manager.
 
+use std::fmt::Write as _;
+
 use anyhow::{Result, ensure};
 use gadgetd_artifacts::cross::Target;
 
@@ -15,11 +17,12 @@ pub(super) fn manifest(head: &str, version: &str, archives: &[(Target, String)])
     for (target, sha256) in archives {
         let (os, arch) = (target.os(), target.architecture());
         let archive = archive::name("kubectl-gadget", version, *target);
-        text.push_str(&format!(
+        write!(
+            text,
             "  - selector:\n      matchLabels:\n        os: {os}\n        arch: {arch}\n    \
              uri: {DOWNLOADS}/v{version}/{archive}\n    sha256: {sha256}\n    bin: kubectl-gadget{suffix}\n",
             suffix = target.suffix(),
-        ));
+        )?;
     }
     Ok(text)
 }

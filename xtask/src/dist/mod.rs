@@ -47,8 +47,8 @@ pub(crate) fn run() -> Result<()> {
     let statement = provenance::statement(&sums(&to)?, &commit, &compilers);
     fs::write(to.join("provenance.intoto.json"), serde_json::to_vec_pretty(&statement)?)?;
     let all = sums(&to)?;
-    let lines: String = all.iter().map(|(name, sum)| format!("{sum}  {name}\n")).collect();
-    fs::write(to.join("SHA256SUMS"), lines)?;
+    let lines: Vec<String> = all.iter().map(|(name, sum)| format!("{sum}  {name}\n")).collect();
+    fs::write(to.join("SHA256SUMS"), lines.concat())?;
 
     let place = target_dir().join("dist");
     if place.exists() {
