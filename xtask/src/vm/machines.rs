@@ -48,7 +48,7 @@ const EVERYTHING: &[Step] = &[RECORDS, OUTLIVES, FAITHFUL, ENFORCED];
 const ARM64: &[Step] = &[RECORDS, OUTLIVES];
 
 const fn refuses(because: &'static str, sentence: &'static str) -> Step {
-    Step::Refuses { because, under: "", arguments: "run seccomp -- true", sentence }
+    Step::Refuses { because, under: "", arguments: "run seccomp --recorder ebpf -- true", sentence }
 }
 
 /// The machines, those that take longest first.
@@ -129,7 +129,7 @@ pub(super) const MACHINES: &[Machine] = &[
             ),
             Step::Refuses {
                 because: "umount /sys/kernel/btf",
-                arguments: "run seccomp -- true",
+                arguments: "run seccomp --recorder ebpf -- true",
                 sentence: "it is probably in a user namespace",
                 under: "unshare --user --map-root-user",
             },
