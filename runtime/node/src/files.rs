@@ -197,15 +197,4 @@ mod tests {
         let error = files.write("shop", "cart-0.json", "x").await.unwrap_err().to_string();
         assert!(error.contains("seccomp/gadgetd/shop/cart-0.json"), "{error}");
     }
-
-    #[test]
-    fn what_a_killed_process_left_is_in_nobodys_way() {
-        let base = tempfile::tempdir().unwrap();
-        let folder = Dir::open_ambient_dir(base.path(), ambient_authority()).unwrap();
-        let (draft, mode) = (".x.1.0", Some(0o600));
-        folder.write(draft, "half").unwrap();
-        write_draft(&folder, draft, mode, b"whole").unwrap();
-        assert_eq!(folder.read_to_string(draft).unwrap(), "whole");
-        assert_eq!(fs::metadata(base.path().join(draft)).unwrap().permissions().mode() & 0o777, 0o600);
-    }
 }

@@ -184,13 +184,12 @@ const FREESTANDING: &[&str] = &[
 impl Workloads {
     /// Compiles and copies the workloads into a directory that anyone can read, and starts the server behind `@url`.
     pub fn build() -> Result<Self> {
-        let (directory, temporary) = match std::env::var_os(KEPT) {
-            Some(kept) => (PathBuf::from(kept), None),
-            None => {
-                let temporary = tempfile::Builder::new().prefix("gadgetd-workloads-").tempdir()?;
-                fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o755))?;
-                (temporary.path().join("workloads"), Some(temporary))
-            }
+        let (directory, temporary) = if let Some(kept) = std::env::var_os(KEPT) {
+            (PathBuf::from(kept), None)
+        } else {
+            let temporary = tempfile::Builder::new().prefix("gadgetd-workloads-").tempdir()?;
+            fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o755))?;
+            (temporary.path().join("workloads"), Some(temporary))
         };
         if !directory.is_dir() {
             build_all(&directory)?;

@@ -130,7 +130,7 @@ impl Machine {
         let Kernel { architecture, .. } = self.kernel;
         let kernel = self.kernel.fetch().map_err(Failure::NoKernel)?;
         let layer = Layer::new(folder.to_owned())?;
-        let names: BTreeSet<&str> = self.steps.iter().flat_map(|step| step.programs()).copied().collect();
+        let names: BTreeSet<&str> = self.steps.iter().flat_map(steps::Step::programs).copied().collect();
         for name in &names {
             layer.program(programs.find(architecture, name)?, name)?;
         }

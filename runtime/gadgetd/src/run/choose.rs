@@ -11,7 +11,7 @@ use crate::{cli::RecorderName, note};
 
 /// A recorder, ready to record.
 pub(super) enum Chosen {
-    Ebpf(Ebpf),
+    Ebpf(Box<Ebpf>),
     Notify(Notify),
 }
 
@@ -56,7 +56,7 @@ pub(super) fn choose(asked: RecorderName, target: &Target) -> Result<Chosen> {
     }
 }
 
-fn ebpf(target: &Target) -> Result<Ebpf> {
+fn ebpf(target: &Target) -> Result<Box<Ebpf>> {
     let hierarchy = Hierarchy::find()?;
     // Only waiting for a cgroup takes more than one slot: every new one gets one until it is known not to be meant.
     let options = match target {
@@ -73,7 +73,7 @@ fn ebpf(target: &Target) -> Result<Ebpf> {
         Target::Command(_) => Some(OwnCgroup::create(&hierarchy, &hierarchy.own()?, Leftovers::Kill)?),
         Target::Process(_) | Target::Cgroup(_) => None,
     };
-    Ok(Ebpf { source, hierarchy, cgroup })
+    Ok(Box::new(Ebpf { source, hierarchy, cgroup }))
 }
 
 /// Recording without privileges; says in one line that it is used, why, what it costs, and what it can't see.

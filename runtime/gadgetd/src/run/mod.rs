@@ -109,7 +109,10 @@ async fn run(args: &RunArgs) -> Result<Outcome> {
 async fn record(args: &RunArgs, target: Target, to_file: bool) -> Result<Capture> {
     let stdout = if to_file { command::Stdout::Kept } else { command::Stdout::ToStderr };
     let (source, hierarchy, cgroup) = match (choose(args.recorder, &target)?, &target) {
-        (Chosen::Ebpf(Ebpf { source, hierarchy, cgroup }), _) => (source, hierarchy, cgroup),
+        (Chosen::Ebpf(ebpf), _) => {
+            let Ebpf { source, hierarchy, cgroup } = *ebpf;
+            (source, hierarchy, cgroup)
+        }
         (Chosen::Notify(notify), Target::Command(file)) => {
             let mut signals = Signals::receive()?;
             return notify::record(notify, &mut signals, args.timeout, file, &args.command, stdout).await;
