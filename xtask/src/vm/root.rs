@@ -44,8 +44,7 @@ exec /bin/busybox switch_root /new /bin/busybox sh /test/begin
 /// The second: mounts what every system has, and runs the steps.
 const BEGIN: &str =
     "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root CI=true
-busybox mkdir -p /proc /sys /dev /tmp /run /root /usr/local/bin
-/bin/busybox --install -s /usr/local/bin
+busybox mkdir -p /proc /sys /dev /tmp /run /root
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev

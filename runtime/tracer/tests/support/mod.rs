@@ -149,6 +149,16 @@ impl Cgroup {
         Self(path)
     }
 
+    /// Waits until the kernel counts no process in it any more: since Linux 7 that is later than the end of the last one.
+    pub(crate) fn until_empty(&self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let events = || fs::read_to_string(self.0.join("cgroup.events")).expect("a cgroup that exists");
+        while !events().contains("populated 0") {
+            assert!(Instant::now() < deadline, "processes are left in {}", self.0.display());
+            thread::yield_now();
+        }
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
