@@ -66,7 +66,7 @@ impl Step {
                 format!("failed=0\n{all}[ $failed = 0 ]\n")
             }
             Self::Refuses { because, under, arguments, sentence } => format!(
-                "{because}\nsaid=$(timeout 60 {under} /test/gadgetd {arguments} 2>&1)\ncase \"$?:$said\" in\n\
+                "{because}\nsaid=$(timeout -s KILL 20 {under} /test/gadgetd {arguments} 2>&1)\ncase \"$?:$said\" in\n\
                  0:*) echo \"it works\"; false;;\n*'{sentence}'*) echo 'test result: ok. 1 passed; 0 failed; 0 ignored;';;\n\
                  *) echo \"$said\"; false;;\nesac\n"
             ),
