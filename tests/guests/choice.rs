@@ -44,7 +44,8 @@ pub(crate) fn endlessly(mut act: impl FnMut()) -> ! {
 /// Allocates until it is refused.
 pub(crate) fn allocate() -> ! {
     let mut hoard = Vec::new();
-    endlessly(|| hoard.push(vec![1_u8; 1 << 20]))
+    // Without touching it: the limit of memory is to be met before that of time, however slow the machine is.
+    endlessly(|| hoard.push(std::hint::black_box(Vec::<u8>::with_capacity(1 << 20))))
 }
 
 /// Calls itself until something gives.

@@ -310,9 +310,11 @@ fn daemons_in_cgroups_of_their_own_are_ended_too() {
     let hierarchy = Hierarchy::find().unwrap();
     let number = unique_number();
     let below = format!("{}$cgroup/below", hierarchy.mount().display());
-    let daemon = format!("setsid sleep {number}");
+    // It has its number as an argument only once it has a session of its own, and says so when it has.
+    let daemon = format!("setsid sh -c 'echo up; exec sleep {number} > /dev/null'");
     let script = format!(
-        "cgroup=$(grep ^0:: /proc/self/cgroup | cut -d: -f3); mkdir {below}; echo $$ > {below}/cgroup.procs; {daemon} & wait; sh -c '{daemon} &'; exit 0"
+        "cgroup=$(grep ^0:: /proc/self/cgroup | cut -d: -f3); mkdir {below}; echo $$ > {below}/cgroup.procs; \
+         {daemon} > /dev/null & wait; {{ {daemon} & }} | read up; exit 0"
     );
     let running = start(&mut gadgetd(["run", "seccomp", "--", "sh", "-c", &script]));
     // The shell waits for the first daemon, which is ended from here; then it leaves another one behind.

@@ -258,6 +258,7 @@ fn processes_that_cannot_be_recorded_are_refused() {
 
 #[test]
 fn recording_without_rights_says_which_are_missing() {
-    let finished = as_nobody(&["run", "seccomp", "--", "true"]).code(1).says("CAP_BPF").says("root");
+    let arguments = ["run", "seccomp", "--recorder", "ebpf", "--", "true"];
+    let finished = as_nobody(&arguments).code(1).says("CAP_BPF").says("root");
     assert_eq!(finished.stdout, "");
 }
