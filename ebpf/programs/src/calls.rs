@@ -13,18 +13,29 @@ use crate::{
     kernel::{self, Registers, Task},
     lineage::{self, Entrant},
     maps::{CGROUPS, SLOTS},
+    skipped,
 };
 
 /// The hot path: nothing but loads. It knows the caller's slot, sees that the call is recorded already, and is
 /// done; everything else is left to [`look_up`].
 #[btf_tracepoint(function = "sys_enter")]
 pub fn sys_enter(ctx: BtfTracePointContext) -> i32 {
+    skipped::see(Key::new(ctx.arg(0)));
     match cache::slot(Key::new(ctx.arg(0))) {
         Some(cache::UNRECORDED) => return 0,
         Some(index) if is_recorded(&ctx, index) => return 0,
         _ => {}
     }
     look_up(ctx.as_ptr());
+    0
+}
+
+/// Records the calls that the kernel skips [`sys_enter`] for. Attached after it, and only where that happens.
+#[btf_tracepoint(function = "sys_enter")]
+pub fn sys_enter_again(ctx: BtfTracePointContext) -> i32 {
+    if skipped::was_skipped(Key::new(ctx.arg(0))) {
+        look_up(ctx.as_ptr());
+    }
     0
 }
 

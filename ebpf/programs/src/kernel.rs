@@ -8,13 +8,15 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_task_btf, bpf_task_pt_regs},
 };
 use gadgetd_ebpf_common::{
-    ABI_COMPAT, ABI_NATIVE, ABI_X32, ARM_PRIVATE, ARM_PRIVATE_COUNT, CALLS, Kernel, MACHINE_AARCH64, MACHINE_X86_64, Markers, Offsets, X32_BIT,
+    ABI_COMPAT, ABI_NATIVE, ABI_X32, ARM_PRIVATE, ARM_PRIVATE_COUNT, CALLS, Kernel, MACHINE_AARCH64,
+    MACHINE_X86_64, Markers, Offsets, X32_BIT,
 };
 
 /// Filled in by the loader before the program is verified.
 #[unsafe(no_mangle)]
 pub static KERNEL: Kernel = Kernel {
     machine: 0,
+    preemptible: 0,
     offsets: Offsets {
         task_cgroups: 0,
         task_group_leader: 0,

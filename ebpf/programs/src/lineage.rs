@@ -12,9 +12,11 @@ use gadgetd_ebpf_common::{Slot, WORDS, flag, stage};
 
 use crate::{
     atomic::shared,
-    cache, calls,
+    cache::{self, Key},
+    calls,
     kernel::{self, Binprm, Cgroup, KERNEL, Registers, Task, known},
     maps::{CGROUPS, ENTRANTS, OWNERS, SLOTS},
+    skipped,
 };
 
 /// A task of an OCI runtime, and how far it has come. Everything in `u64`s: values are copied whole.
@@ -171,6 +173,7 @@ fn enter(task: Task, index: u32) {
 pub fn fork(ctx: BtfTracePointContext) -> i32 {
     let (parent, child) = (Task(ctx.arg(0)), Task(ctx.arg(1)));
     cache::forget(child);
+    skipped::begin(Key::of(child));
     let cgroup = child.cgroup_id();
     let Some(index) = slot_of(cgroup) else { return 0 };
     let origin = kernel::current_cgroup_id();

@@ -97,6 +97,11 @@ impl<'a> Btf<'a> {
         self.find(TYPEDEF, name).is_some()
     }
 
+    /// Whether there is a function of that name.
+    pub(crate) fn has_function(&self, name: &str) -> bool {
+        self.find(FUNC, name).is_some()
+    }
+
     /// Whether an enumeration has a value of that name.
     pub(crate) fn has_enumerator(&self, enumeration: &str, value: &str) -> bool {
         let values = self.find(ENUM, enumeration).and_then(|id| self.get(id));

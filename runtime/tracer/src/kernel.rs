@@ -86,6 +86,8 @@ pub(crate) fn inspect() -> Result<Kernel, LoadError> {
             Machine::X86_64 => MACHINE_X86_64,
             Machine::Aarch64 => MACHINE_AARCH64,
         },
+        // The change that introduced this function let syscall tracepoints run their programs with preemption enabled.
+        preemptible: btf.has_function("trace_call_bpf_faultable").into(),
         offsets: offsets(machine, |structure, field| {
             btf.offset(structure, field).map_err(|_| LoadError::MissingField { structure, field })
         })?,

@@ -33,6 +33,9 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("sys_enter", "sys_enter"),
 ];
 
+/// The one more that is needed where the kernel may skip `sys_enter`: what it makes up for is no loss.
+const AGAIN: (&str, &str) = ("sys_enter_again", "sys_enter");
+
 /// The tracepoints that the kernel must have.
 pub(crate) const TRACEPOINTS: [&str; PROGRAMS.len()] = {
     let mut tracepoints = [""; PROGRAMS.len()];
@@ -43,6 +46,11 @@ pub(crate) const TRACEPOINTS: [&str; PROGRAMS.len()] = {
     }
     tracepoints
 };
+
+/// Programs and their tracepoints on this kernel, in the order in which they are attached.
+fn programs(kernel: &Kernel) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
+    PROGRAMS.into_iter().chain((kernel.preemptible != 0).then_some(AGAIN))
+}
 
 /// A program that is only ever run by user space: it makes the others forget what they have looked up.
 const INVALIDATE: &str = "invalidate";
@@ -79,10 +87,10 @@ unsafe impl Pod for Shared<Slot> {}
 
 /// The loaded object.
 pub(crate) struct Object {
-    /// In the order of [`PROGRAMS`].
-    programs: Vec<OwnedFd>,
+    /// In the order of [`programs`].
+    programs: Vec<(&'static str, OwnedFd)>,
     invalidate: OwnedFd,
-    /// While it is attached, in the order of [`PROGRAMS`].
+    /// While it is attached, in the order of [`programs`].
     links: Vec<OwnedFd>,
     /// What is to be pinned, beside programs and links.
     maps: Vec<(&'static str, OwnedFd)>,
@@ -121,17 +129,17 @@ impl Object {
             .map_err(|error| load_error(error, slots, cgroups, events))?;
 
         let btf = btf.join().map_err(|_| faulty("reading the kernel's BTF panicked"))?.map_err(faulty)?;
-        let mut programs = Vec::new();
-        for (name, tracepoint) in PROGRAMS {
+        let mut loaded = Vec::new();
+        for (name, tracepoint) in programs(&kernel.0) {
             let program = btf_tracepoint(&mut ebpf, name).map_err(faulty)?;
             program.load(tracepoint, &btf).map_err(|error| program_error(name, error))?;
-            programs.push(owned(program.fd()).map_err(faulty)?);
+            loaded.push((name, owned(program.fd()).map_err(faulty)?));
         }
         let program = raw_tracepoint(&mut ebpf, INVALIDATE).map_err(faulty)?;
         program.load().map_err(|error| program_error(INVALIDATE, error))?;
         let invalidate = owned(program.fd()).map_err(faulty)?;
 
-        Self::assemble(programs, invalidate, Vec::new(), pins, |name| match ebpf.take_map(name) {
+        Self::assemble(loaded, invalidate, Vec::new(), pins, |name| match ebpf.take_map(name) {
             Some(Map::Array(map) | Map::HashMap(map) | Map::Queue(map) | Map::RingBuf(map)) => Ok(map),
             Some(_) => Err(faulty(format!("its map {name} is of another type"))),
             None => Err(faulty(format!("it has no map {name}"))),
@@ -141,8 +149,10 @@ impl Object {
     /// Takes over what is pinned: it is attached.
     pub(crate) fn adopt(pins: Pins) -> Result<Self, LoadError> {
         let get = |name: &str| pins.get(name);
-        let programs = PROGRAMS.iter().map(|(name, _)| get(&program_pin(name))).collect::<Result<_, _>>()?;
-        let links = PROGRAMS.iter().map(|(name, _)| get(&link_pin(name))).collect::<Result<_, _>>()?;
+        let kernel = kernel::inspect()?;
+        let named = |(name, _): (&'static str, _)| Ok::<_, LoadError>((name, get(&program_pin(name))?));
+        let loaded = programs(&kernel).map(named).collect::<Result<_, _>>()?;
+        let links = programs(&kernel).map(|(name, _)| get(&link_pin(name))).collect::<Result<_, _>>()?;
         let invalidate = get(&program_pin(INVALIDATE))?;
         let mut maps = Vec::new();
         for name in MAPS {
@@ -150,7 +160,7 @@ impl Object {
             let map = MapData::from_fd(get(&pin)?).map_err(|error| pins.unreadable(&pin, error))?;
             maps.push((name, map));
         }
-        Self::assemble(programs, invalidate, links, Some(pins), |name| {
+        Self::assemble(loaded, invalidate, links, Some(pins), |name| {
             let index = maps.iter().position(|(pinned, _)| *pinned == name);
             index
                 .map(|index| maps.swap_remove(index).1)
@@ -159,7 +169,7 @@ impl Object {
     }
 
     fn assemble(
-        programs: Vec<OwnedFd>,
+        programs: Vec<(&'static str, OwnedFd)>,
         invalidate: OwnedFd,
         links: Vec<OwnedFd>,
         pins: Option<Pins>,
@@ -203,8 +213,8 @@ impl Object {
     }
 
     fn attach_all(&mut self) -> Result<(), TracerError> {
-        for ((name, _), program) in PROGRAMS.into_iter().zip(&self.programs) {
-            if name == "sys_enter" {
+        for (name, program) in &self.programs {
+            if *name == "sys_enter" {
                 // What it looked up when it was last attached may have changed since.
                 self.invalidate()?;
             }
@@ -216,11 +226,11 @@ impl Object {
 
     fn pin(&self) -> Result<(), TracerError> {
         let Some(pins) = &self.pins else { return Ok(()) };
-        let names = || PROGRAMS.iter().map(|(name, _)| *name);
         let maps = self.maps.iter().map(|(name, map)| (map_pin(name), map.as_fd()));
-        let programs = names().map(program_pin).zip(self.programs.iter().map(AsFd::as_fd));
+        let programs = self.programs.iter().map(|(name, program)| (program_pin(name), program.as_fd()));
         let invalidate = [(program_pin(INVALIDATE), self.invalidate.as_fd())];
-        let links = names().map(link_pin).zip(self.links.iter().map(AsFd::as_fd));
+        let names = self.programs.iter().map(|(name, _)| link_pin(name));
+        let links = names.zip(self.links.iter().map(AsFd::as_fd));
         Ok(pins.keep(maps.chain(programs).chain(invalidate).chain(links))?)
     }
 
@@ -258,10 +268,15 @@ impl Object {
         told
     }
 
-    /// Events that the kernel did not hand to a program because it was running already on that CPU.
-    pub(crate) fn missed(&self) -> Result<u64, TracerError> {
-        let missed = self.programs.iter().map(|program| recursion_misses(program.as_fd()));
-        missed.sum::<io::Result<_>>().map_err(TracerError::Missed)
+    /// Events that the kernel skipped a program for because it was running already on that CPU, and that nothing made up for.
+    pub(crate) fn missed(&self, losses: &Losses) -> Result<u64, TracerError> {
+        let missed: io::Result<u64> = self
+            .programs
+            .iter()
+            .filter(|(name, _)| *name != AGAIN.0)
+            .map(|(_, program)| recursion_misses(program.as_fd()))
+            .sum();
+        Ok(missed.map_err(TracerError::Missed)?.saturating_sub(losses.made_up_for))
     }
 }
 

@@ -672,6 +672,51 @@ fn vfork_and_a_signal_handler_are_followed() {
     assert!(calls.is_superset(&set(["getuid", "rt_sigreturn", "getgid", "wait4"])), "{calls:?}");
 }
 
+/// Newer kernels skip a program while a task was preempted inside it.
+#[test]
+fn calls_of_tasks_that_take_turns_are_recorded_or_counted() {
+    const CALLS: [libc::c_long; 6] = [
+        libc::SYS_getuid,
+        libc::SYS_geteuid,
+        libc::SYS_getgid,
+        libc::SYS_getegid,
+        libc::SYS_gettid,
+        libc::SYS_setsid,
+    ];
+    let expected = set(["getuid", "geteuid", "getgid", "getegid", "gettid", "setsid"]);
+    let Some(mut tracer) = load(16) else { return };
+    let cgroups: [Cgroup; 3] = std::array::from_fn(|_| Cgroup::new());
+    for cgroup in &cgroups {
+        tracer.enrol(cgroup.id(), Entry::Application).expect("a cgroup that exists");
+    }
+    let interrupter = Child::plain(|| {
+        support::stay_on_one_cpu();
+        support::interrupt_until_told();
+    });
+    let busy = cgroups.each_ref().map(|cgroup| {
+        Child::into(cgroup, || {
+            support::stay_on_one_cpu();
+            for once in CALLS {
+                for _ in 0..5_000 {
+                    call(libc::SYS_getppid);
+                }
+                call(once);
+            }
+        })
+    });
+    for child in busy {
+        child.succeeds();
+    }
+    interrupter.go_on();
+    interrupter.succeeds();
+    for cgroup in &cgroups {
+        let recorded = tracer.read(cgroup.id()).expect("enrolled");
+        let counted = recorded.completeness.losses.iter().any(|loss| matches!(loss, Loss::MissedEvents(_)));
+        let calls = application(&recorded);
+        assert!(counted || calls.is_superset(&expected), "{calls:?} and {:?}", recorded.completeness);
+    }
+}
+
 #[test]
 fn faulty_options_are_refused() {
     for slots in [0, u32::MAX] {

@@ -72,9 +72,7 @@ pub(super) const MACHINES: &[Machine] = &[
         kernel: Kernel { release: "sid", architecture: "amd64" },
         parameters: "",
         packages: &[],
-        // Linux 7.2 may preempt the program on `sys_enter`, and runs it for nobody else on that CPU meanwhile. The recording
-        // says so (docs/compatibility.md), but an emulator that is itself preempted makes it happen all the time.
-        prepare: "echo -1 >/proc/sys/kernel/sched_rt_runtime_us; chrt --fifo --pid 1 $$",
+        prepare: "",
         steps: EVERYTHING,
     },
     Machine {

@@ -308,6 +308,26 @@ pub(crate) fn wait_for_parent() {
     }
 }
 
+/// From now on the caller runs on the first CPU alone.
+pub(crate) fn stay_on_one_cpu() {
+    let first: c_long = 1;
+    // SAFETY: a mask of one word.
+    unsafe { syscall(libc::SYS_sched_setaffinity, 0, size_of_val(&first), &raw const first) };
+}
+
+/// Interrupts whoever runs on the caller's CPU, every 50 microseconds, until the parent says that it may go on.
+pub(crate) fn interrupt_until_told() {
+    let highest = libc::sched_param { sched_priority: 1 };
+    let pause = libc::timespec { tv_sec: 0, tv_nsec: 50_000 };
+    let mut parent = libc::pollfd { fd: HEARS.load(Ordering::Relaxed), events: libc::POLLIN, revents: 0 };
+    let null = ptr::null::<libc::sigset_t>();
+    // SAFETY: one parameter, one descriptor and one time; nothing else is read.
+    unsafe {
+        syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_FIFO, &raw const highest);
+        while syscall(libc::SYS_ppoll, &raw mut parent, 1, &raw const pause, null, 0) == 0 {}
+    }
+}
+
 pub(crate) fn fork_and_wait(what: impl FnOnce()) {
     // SAFETY: as in `Child::fork`.
     unsafe {
