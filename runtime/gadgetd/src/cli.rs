@@ -4,9 +4,7 @@
 use std::net::SocketAddr;
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-#[cfg(feature = "cluster")]
-use clap::ValueEnum;
-use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use gadgetd_core::parameter::{self, ParameterError};
 
 #[cfg(feature = "registry")]

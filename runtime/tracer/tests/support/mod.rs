@@ -151,7 +151,7 @@ impl Cgroup {
 
     /// Waits until the kernel counts no process in it any more: since Linux 7 that is later than the end of the last one.
     pub(crate) fn until_empty(&self) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         let events = || fs::read_to_string(self.0.join("cgroup.events")).expect("a cgroup that exists");
         while !events().contains("populated 0") {
             assert!(Instant::now() < deadline, "processes are left in {}", self.0.display());
