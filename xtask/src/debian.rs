@@ -26,6 +26,10 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// How long package lists are taken for current.
 const LISTS_LAST: Duration = Duration::from_hours(24);
 
+/// Where a folder with unpacked packages says which they are: a file for each, as images without dpkg have it, and as scanners
+/// look for it.
+pub(crate) const STATUS: &str = gadgetd_image::PACKAGES;
+
 /// How often packages are tried: the lists of a release that moves can be older or newer than its files.
 const ATTEMPTS: u64 = 3;
 
@@ -132,7 +136,13 @@ impl Release {
             fs::create_dir(&download)?;
             self.download(packages, &download)?;
             for package in fs::read_dir(&download)? {
-                output(Command::new("dpkg-deb").arg("--extract").arg(package?.path()).arg(part))?;
+                let package = package?.path();
+                output(Command::new("dpkg-deb").arg("--extract").arg(&package).arg(part))?;
+                let name = output(Command::new("dpkg-deb").arg("--field").arg(&package).arg("Package"))?;
+                let status = part.join(STATUS);
+                fs::create_dir_all(&status)?;
+                let fields = output(Command::new("dpkg-deb").arg("--field").arg(&package))?;
+                fs::write(status.join(name.trim()), fields)?;
             }
             Ok(fs::remove_dir_all(&download)?)
         })

@@ -59,6 +59,9 @@ enum Command {
     Test {
         /// The tiers to run; all of them but `node` if none is named
         tiers: Vec<test::Tier>,
+        /// Of the tier `vm`, only the machines with the kernel of this Debian release, such as `sid`
+        #[arg(long, value_name = "RELEASE")]
+        kernel: Option<String>,
     },
     /// Runs the tests on a real node: the tier `node`
     E2e,
@@ -102,8 +105,8 @@ fn run(command: Command) -> Result<()> {
         Command::Build { target: None, .. } => build::run().map(drop),
         Command::Build { target: Some(target), what } => build::cross(target, &what),
         Command::Demo => demo::run(),
-        Command::Test { tiers } => test::run(&tiers),
-        Command::E2e => test::run(&[test::Tier::Node]),
+        Command::Test { tiers, kernel } => test::run(&tiers, kernel.as_deref()),
+        Command::E2e => test::run(&[test::Tier::Node], None),
         Command::Bench { arguments } => bench::run(&arguments),
         Command::Generate { check } => generate::run(check),
         Command::KubeAssets(args) => kube_assets::run(&args),

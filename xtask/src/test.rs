@@ -111,7 +111,7 @@ pub(crate) struct Program {
 }
 
 /// Runs the tiers, the usual ones if none is named, and prints a table of what came of them.
-pub(crate) fn run(tiers: &[Tier]) -> Result<()> {
+pub(crate) fn run(tiers: &[Tier], kernel: Option<&str>) -> Result<()> {
     let tiers = if tiers.is_empty() { &Tier::USUAL } else { tiers };
     setup::ensure(setup::For::Test)?;
     if tiers.contains(&Tier::Node) {
@@ -136,7 +136,7 @@ pub(crate) fn run(tiers: &[Tier]) -> Result<()> {
     for &tier in tiers {
         println!("\n==== {tier} ====");
         let start = Instant::now();
-        let outcome = run_tier(tier, &programs)?;
+        let outcome = run_tier(tier, &programs, kernel)?;
         let Outcome { passed, failed, skipped } = outcome;
         let seconds = start.elapsed().as_secs_f64();
         writeln!(table, "{tier:10} {passed:>7} {failed:>7} {skipped:>8} {seconds:>9.1}")?;
@@ -180,9 +180,9 @@ fn test_program(message: &Value) -> Option<Program> {
     Some(Program { tier, name: name.to_owned(), executable: executable.into(), folder: folder.to_path_buf() })
 }
 
-fn run_tier(tier: Tier, programs: &[Program]) -> Result<Outcome> {
+fn run_tier(tier: Tier, programs: &[Program], kernel: Option<&str>) -> Result<Outcome> {
     if tier == Tier::Vm {
-        return vm::run(programs);
+        return vm::run(programs, kernel);
     }
     let mut outcome = Outcome::default();
     for program in programs.iter().filter(|program| program.tier == tier) {

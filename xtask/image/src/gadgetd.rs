@@ -13,6 +13,10 @@ use crate::{Image, Layer};
 /// Where the project's images are, without the tag.
 pub const REPOSITORY: &str = "ghcr.io/gadgetd/gadgetd";
 
+/// Where an image, or another folder with unpacked packages of Debian, says which they are: a file for each, as images without a
+/// package manager have it, and as scanners look for it.
+pub const PACKAGES: &str = "var/lib/dpkg/status.d";
+
 const PROGRAM: &str = "usr/bin/gadgetd";
 
 /// The image of this version, as the manifests in `deploy` name it.
@@ -73,9 +77,10 @@ pub fn rootfs_from(program: &Path, root: &Path, to: &Path) -> Result<()> {
     }
     packages.sort_unstable();
     for package in packages {
-        let notice = format!("usr/share/doc/{package}/copyright");
-        if root.join(&notice).is_file() {
-            files.add(&notice, 0o644, &root.join(&notice))?;
+        for of_it in [format!("usr/share/doc/{package}/copyright"), format!("{PACKAGES}/{package}")] {
+            if root.join(&of_it).is_file() {
+                files.add(&of_it, 0o644, &root.join(&of_it))?;
+            }
         }
     }
     files.finish()

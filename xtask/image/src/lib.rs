@@ -25,5 +25,5 @@ mod gadgetd;
 mod layer;
 
 pub use archive::{Image, write_index};
-pub use gadgetd::{REPOSITORY, gadgetd, image, reference, rootfs, rootfs_from};
+pub use gadgetd::{PACKAGES, REPOSITORY, gadgetd, image, reference, rootfs, rootfs_from};
 pub use layer::Layer;

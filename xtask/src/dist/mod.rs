@@ -6,6 +6,7 @@ mod archive;
 mod krew;
 mod programs;
 mod provenance;
+mod sbom;
 
 use std::{
     fs::{self, File},
@@ -33,12 +34,14 @@ pub(crate) fn run() -> Result<()> {
     ensure!(changed.is_empty(), "a release is made of a commit, but these files are not in one:\n{changed}");
     let commit = output(Command::new("git").args(["rev-parse", "HEAD"]))?;
     setup::ensure(setup::For::Cross)?;
+    sbom::provide()?;
     let work = tempfile::tempdir_in(target_dir())?;
     let built = programs::build(work.path())?;
 
     let to = work.path().join("dist");
     fs::create_dir(&to)?;
     package(&built, &to)?;
+    sbom::write(&built, &to)?;
     let compilers = [
         ("rustc".to_owned(), output(Command::new("rustc").arg("--version"))?),
         ("cross".to_owned(), output(Command::new("/usr/bin/rustc").arg("--version")).unwrap_or_default()),

@@ -31,6 +31,12 @@ const FAITHFUL: Step = Step::Tests {
     only: &["static", "vfork", "signals", "children", "i386", "int80", "markers", "unknown"],
     under: "",
 };
+const WITHOUT_ROOT: Step = Step::Tests {
+    shows: "without root",
+    program: "fidelity",
+    only: &["user/static", "user/children", "user/i386", "namespace/static"],
+    under: "",
+};
 const ENFORCED: Step = Step::Tests {
     shows: "containers under their profile",
     program: "enforced",
@@ -106,7 +112,10 @@ pub(super) const MACHINES: &[Machine] = &[
         parameters: "",
         packages: &[],
         prepare: "",
-        steps: &[refuses("", "has no eBPF helper bpf_task_pt_regs, which came with Linux 5.15")],
+        steps: &[
+            refuses("", "has no eBPF helper bpf_task_pt_regs, which came with Linux 5.15"),
+            WITHOUT_ROOT,
+        ],
     },
     Machine {
         kernel: Kernel { release: "bookworm", architecture: "amd64" },

@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use gadgetd_artifacts::{target_dir, workspace};
 
 use self::{
@@ -68,8 +68,15 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
-/// Runs all machines, prints what they print, and returns what came of them.
-pub(crate) fn run(programs: &[Program]) -> Result<Outcome> {
+/// Runs all machines, or those with the kernel of one release, prints what they print, and returns what came of them.
+pub(crate) fn run(programs: &[Program], release: Option<&str>) -> Result<Outcome> {
+    let chosen = |machine: &&Machine| release.is_none_or(|release| machine.kernel.release == release);
+    let machines: Vec<&Machine> = MACHINES.iter().filter(chosen).collect();
+    ensure!(
+        !machines.is_empty(),
+        "there is no machine with the kernel of Debian {}",
+        release.unwrap_or_default()
+    );
     let folder = target_dir().join("vm");
     fs::create_dir_all(&folder)?;
     let programs = Programs::build(programs, &folder)?;
@@ -77,7 +84,7 @@ pub(crate) fn run(programs: &[Program]) -> Result<Outcome> {
     let rows = Mutex::new(Vec::new());
     let work = || {
         while let Some((index, machine)) =
-            MACHINES.iter().enumerate().nth(next.fetch_add(1, Ordering::Relaxed))
+            machines.iter().enumerate().nth(next.fetch_add(1, Ordering::Relaxed))
         {
             let row = machine.run(&programs, &folder.join(index.to_string()));
             rows.lock().unwrap_or_else(PoisonError::into_inner).push((index, row));
@@ -100,7 +107,7 @@ pub(crate) fn run(programs: &[Program]) -> Result<Outcome> {
                 written.push(row);
             }
             Err(Failure::NoKernel(error)) => {
-                let Kernel { release, architecture } = MACHINES[index].kernel;
+                let Kernel { release, architecture } = machines[index].kernel;
                 println!("SKIPPED the kernel of Debian {release} for {architecture}: {error:#}");
                 total += if env::var("CI").is_ok_and(|ci| ci == "true") {
                     Outcome { failed: 1, ..Outcome::default() }
@@ -109,7 +116,7 @@ pub(crate) fn run(programs: &[Program]) -> Result<Outcome> {
                 };
             }
             Err(Failure::Broken(error)) => {
-                let Machine { kernel, parameters, .. } = &MACHINES[index];
+                let Machine { kernel, parameters, .. } = &machines[index];
                 println!("FAILED {kernel:?} {parameters}: {error:#}");
                 total += Outcome { failed: 1, ..Outcome::default() };
             }
@@ -117,7 +124,7 @@ pub(crate) fn run(programs: &[Program]) -> Result<Outcome> {
     }
     let table = table(&written);
     println!("\n{table}");
-    if env::var_os("UPDATE_DOCS").is_some() {
+    if release.is_none() && env::var_os("UPDATE_DOCS").is_some() {
         write_page(&table)?;
     }
     Ok(total)
