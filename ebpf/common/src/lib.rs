@@ -142,8 +142,6 @@ pub struct Losses {
     pub slots_exhausted: u64,
     /// [`Event`]s for which there was no room.
     pub events: u64,
-    /// Not a loss: calls that the kernel skipped `sys_enter` for, and that were recorded all the same.
-    pub made_up_for: u64,
 }
 
 /// What happened to a cgroup that owns a slot.
@@ -176,8 +174,6 @@ pub const MACHINE_AARCH64: u64 = 2;
 pub struct Kernel {
     /// [`MACHINE_X86_64`] or [`MACHINE_AARCH64`].
     pub machine: u64,
-    /// 1: the kernel may preempt a task inside the program on `sys_enter`, and skips the program for others meanwhile.
-    pub preemptible: u64,
     /// Where things are in kernel structures.
     pub offsets: Offsets,
     /// Numbers of the system calls that mark a stage.

@@ -21,8 +21,7 @@ use crate::{
 };
 
 const BITS: u32 = 13;
-/// How many tasks there is room for.
-pub const LINES: usize = 1 << BITS;
+const LINES: usize = 1 << BITS;
 
 /// Slot number that stands for "this task's cgroup has no slot".
 pub const UNRECORDED: u32 = u32::MAX;
@@ -88,29 +87,17 @@ impl Key {
         Self(key)
     }
 
-    /// Of any task.
     #[inline(always)]
-    pub fn of(task: Task) -> Self {
+    fn of(task: Task) -> Self {
         Self::new(task.registers())
-    }
-
-    /// The key itself, a multiple of 8.
-    #[inline(always)]
-    pub fn number(self) -> u64 {
-        self.0
-    }
-
-    /// Below [`LINES`].
-    #[inline(always)]
-    pub fn line(self) -> usize {
-        // Stacks are a power of two apart: a multiplication spreads them over all lines.
-        (self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - BITS)) as usize
     }
 
     #[inline(always)]
     fn entry(self) -> &'static Entry {
-        // SAFETY: a line is below LINES.
-        unsafe { ENTRIES.0.get_unchecked(self.line()) }
+        // Stacks are a power of two apart: a multiplication spreads them over all lines.
+        let line = self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - BITS);
+        // SAFETY: `line` has BITS bits.
+        unsafe { ENTRIES.0.get_unchecked(line as usize) }
     }
 }
 

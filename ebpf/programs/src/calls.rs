@@ -1,9 +1,10 @@
 //! `sys_enter`: sets the bit of the call in the slot of the caller's cgroup.
 
-use core::ffi::c_void;
-
 use aya_ebpf::{
-    EbpfContext, helpers::generated::bpf_ktime_get_ns, macros::btf_tracepoint, programs::BtfTracePointContext,
+    EbpfContext,
+    helpers::generated::bpf_ktime_get_ns,
+    macros::{btf_tracepoint, tracepoint},
+    programs::{BtfTracePointContext, TracePointContext},
 };
 use gadgetd_ebpf_common::{ABI_NATIVE, ABIS, Bitmap, CALLS, Slot, stage};
 
@@ -13,36 +14,40 @@ use crate::{
     kernel::{self, Registers, Task},
     lineage::{self, Entrant},
     maps::{CGROUPS, SLOTS},
-    skipped,
 };
 
 /// The hot path: nothing but loads. It knows the caller's slot, sees that the call is recorded already, and is
 /// done; everything else is left to [`look_up`].
 #[btf_tracepoint(function = "sys_enter")]
 pub fn sys_enter(ctx: BtfTracePointContext) -> i32 {
-    skipped::see(Key::new(ctx.arg(0)));
     match cache::slot(Key::new(ctx.arg(0))) {
         Some(cache::UNRECORDED) => return 0,
-        Some(index) if is_recorded(&ctx, index) => return 0,
+        Some(index) if is_recorded(Registers(ctx.arg(0)), ctx.arg(1), index) => return 0,
         _ => {}
     }
-    look_up(ctx.as_ptr());
+    look_up(Registers(ctx.arg(0)), ctx.arg(1));
     0
 }
 
-/// Records the calls that the kernel skips [`sys_enter`] for. Attached after it, and only where that happens.
-#[btf_tracepoint(function = "sys_enter")]
-pub fn sys_enter_again(ctx: BtfTracePointContext) -> i32 {
-    if skipped::was_skipped(Key::new(ctx.arg(0))) {
-        look_up(ctx.as_ptr());
+/// The same, for kernels that run [`sys_enter`] with preemption enabled (decision 024). It costs more: an event has a copy of all
+/// arguments, and no pointer to the registers.
+#[tracepoint(category = "raw_syscalls", name = "sys_enter")]
+pub fn sys_enter_event(ctx: TracePointContext) -> u32 {
+    let registers = Registers(Task::current().registers());
+    // SAFETY: the event's second word is the number.
+    let number = unsafe { *ctx.as_ptr().cast::<u64>().add(1) };
+    match cache::slot(Key::new(registers.0)) {
+        Some(cache::UNRECORDED) => return 0,
+        Some(index) if is_recorded(registers, number, index) => return 0,
+        _ => {}
     }
+    look_up(registers, number);
     0
 }
 
 /// Whether a native call's bit is set in the slot. The bit comes first: fewer values outlive the helper's call.
 #[inline(always)]
-fn is_recorded(ctx: &BtfTracePointContext, index: u32) -> bool {
-    let number: u64 = ctx.arg(1);
+fn is_recorded(registers: Registers, number: u64, index: u32) -> bool {
     if number >= u64::from(CALLS) {
         return false;
     }
@@ -51,9 +56,7 @@ fn is_recorded(ctx: &BtfTracePointContext, index: u32) -> bool {
     let bitmap = unsafe { &raw const (*slot).application[ABI_NATIVE as usize] };
     let (word, bit) = position(number);
     // SAFETY: `word` is within the bitmap.
-    unsafe {
-        (*bitmap.cast::<Shared>().add(word)).load() & bit != 0 && !kernel::is_compat(Registers(ctx.arg(0)))
-    }
+    unsafe { (*bitmap.cast::<Shared>().add(word)).load() & bit != 0 && !kernel::is_compat(registers) }
 }
 
 #[inline(always)]
@@ -63,21 +66,19 @@ fn position(number: u64) -> (usize, u64) {
 
 /// Everything but the hot path: finds slot and phase, and records the call.
 #[inline(never)]
-fn look_up(ctx: *mut c_void) -> u64 {
-    let ctx = BtfTracePointContext::new(ctx);
-    let generation = cache::generation(Key::new(ctx.arg(0)));
+fn look_up(registers: Registers, number: u64) -> u64 {
+    let generation = cache::generation(Key::new(registers.0));
     let task = Task::current();
-    let registers = Registers(ctx.arg(0));
     // SAFETY: user space removes a cgroup only by its own will; a reused element means a slot for a moment too long.
     let Some(&index) = (unsafe { CGROUPS.get(kernel::current_cgroup_id()) }) else {
-        cache::store(Key::new(ctx.arg(0)), generation, cache::UNRECORDED);
+        cache::store(Key::new(registers.0), generation, cache::UNRECORDED);
         return 0;
     };
     let Some(slot) = SLOTS.get_ptr_mut(index) else { return 0 };
-    let (abi, number) = kernel::abi(registers, ctx.arg(1));
+    let (abi, number) = kernel::abi(registers, number);
     match lineage::entrant(task, index, slot) {
         None => {
-            cache::store(Key::new(ctx.arg(0)), generation, index);
+            cache::store(Key::new(registers.0), generation, index);
             record_application(slot, abi, number);
         }
         Some(entrant) => record_runtime(slot, entrant, abi, number, registers),

@@ -16,7 +16,6 @@ use gadgetd_ebpf_common::{
 #[unsafe(no_mangle)]
 pub static KERNEL: Kernel = Kernel {
     machine: 0,
-    preemptible: 0,
     offsets: Offsets {
         task_cgroups: 0,
         task_group_leader: 0,

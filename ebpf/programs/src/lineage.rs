@@ -6,17 +6,18 @@
 use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{
-    helpers::generated::bpf_probe_read_kernel_str, macros::btf_tracepoint, programs::BtfTracePointContext,
+    EbpfContext,
+    helpers::generated::bpf_probe_read_kernel_str,
+    macros::{btf_tracepoint, tracepoint},
+    programs::{BtfTracePointContext, TracePointContext},
 };
 use gadgetd_ebpf_common::{Slot, WORDS, flag, stage};
 
 use crate::{
     atomic::shared,
-    cache::{self, Key},
-    calls,
+    cache, calls,
     kernel::{self, Binprm, Cgroup, KERNEL, Registers, Task, known},
     maps::{CGROUPS, ENTRANTS, OWNERS, SLOTS},
-    skipped,
 };
 
 /// A task of an OCI runtime, and how far it has come. Everything in `u64`s: values are copied whole.
@@ -173,7 +174,6 @@ fn enter(task: Task, index: u32) {
 pub fn fork(ctx: BtfTracePointContext) -> i32 {
     let (parent, child) = (Task(ctx.arg(0)), Task(ctx.arg(1)));
     cache::forget(child);
-    skipped::begin(Key::of(child));
     let cgroup = child.cgroup_id();
     let Some(index) = slot_of(cgroup) else { return 0 };
     let origin = kernel::current_cgroup_id();
@@ -192,10 +192,27 @@ pub fn fork(ctx: BtfTracePointContext) -> i32 {
 /// What an entrant starts is the application.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn exec(ctx: BtfTracePointContext) -> i32 {
-    let task = Task(ctx.arg(0));
-    let Some(entrant) = ENTRANTS.get(task) else { return 0 };
-    if entrant.stage() == stage::NONE && is_own_copy(Binprm(ctx.arg(2))) {
-        return 0;
+    executes(Task(ctx.arg(0)), Binprm(ctx.arg(2)).filename());
+    0
+}
+
+/// The same, where the kernel would skip [`exec`] for some, as it would [`calls::sys_enter`].
+#[tracepoint(category = "sched", name = "sched_process_exec")]
+pub fn exec_event(ctx: TracePointContext) -> u32 {
+    // SAFETY: the event's third word says where in the event the file name is (the lower half), and how long it is.
+    let filename = unsafe {
+        let at = ctx.as_ptr().cast::<u32>().add(2).read() & 0xffff;
+        ctx.as_ptr().byte_add(at as usize)
+    };
+    executes(Task::current(), filename);
+    0
+}
+
+#[inline(always)]
+fn executes(task: Task, filename: *const c_void) {
+    let Some(entrant) = ENTRANTS.get(task) else { return };
+    if entrant.stage() == stage::NONE && is_own_copy(filename) {
+        return;
     }
     if let Some(index) = slot_of(kernel::current_cgroup_id())
         && let (Some(owner), Some(slot)) = (OWNERS.get(index), SLOTS.get_ptr_mut(index))
@@ -211,17 +228,16 @@ pub fn exec(ctx: BtfTracePointContext) -> i32 {
         }
     }
     ENTRANTS.delete(task);
-    0
 }
 
 /// Whether a runtime starts a copy of itself, through a descriptor or `/proc/self`, rather than a program by its
 /// name: runc does, before it has entered anything.
 #[inline(always)]
-fn is_own_copy(binprm: Binprm) -> bool {
+fn is_own_copy(filename: *const c_void) -> bool {
     let mut name = [0u8; 20];
     let at: *mut c_void = name.as_mut_ptr().cast();
     // SAFETY: the buffer has the length that is given.
-    if unsafe { bpf_probe_read_kernel_str(at, name.len() as u32, binprm.filename()) } < 0 {
+    if unsafe { bpf_probe_read_kernel_str(at, name.len() as u32, filename) } < 0 {
         return false;
     }
     if starts_with(&name, b"/dev/fd/") {

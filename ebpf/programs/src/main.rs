@@ -2,7 +2,6 @@
 //! in a slot of its own.
 //!
 //! - [`calls`]: `sys_enter`, the only program that runs often.
-//! - [`skipped`]: calls that the kernel skips that program for, which newer kernels do.
 //! - [`lineage`]: `fork`, `exec` and moves between cgroups: is a task the container's application, or an OCI
 //!   runtime that prepares the container?
 //! - [`cgroups`]: new cgroups get a slot, or share the one of the container that made them.
@@ -17,7 +16,6 @@ mod cgroups;
 mod kernel;
 mod lineage;
 mod maps;
-mod skipped;
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]

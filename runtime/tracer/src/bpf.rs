@@ -21,6 +21,10 @@ const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_PROG_TEST_RUN: libc::c_int = 10;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
+const BPF_LINK_CREATE: libc::c_int = 28;
+
+/// How a program is linked to a perf event.
+const BPF_PERF_EVENT: u32 = 41;
 
 /// Types of maps.
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
@@ -63,6 +67,24 @@ struct Open {
     padding: u32,
 }
 
+/// The same for making a link.
+#[repr(C)]
+struct Link {
+    program: u32,
+    target: u32,
+    kind: u32,
+    flags: u32,
+}
+
+/// `struct perf_event_attr`, as large as its first version was.
+#[repr(C)]
+struct PerfEvent {
+    kind: u32,
+    size: u32,
+    config: u64,
+    rest: [u64; 6],
+}
+
 /// The same for running a program.
 #[repr(C)]
 struct Run {
@@ -88,6 +110,39 @@ pub(crate) fn get(path: &Path) -> io::Result<OwnedFd> {
 /// Attaches a program to the tracepoint that it was loaded for. It is detached when the link is neither open nor pinned.
 pub(crate) fn attach(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let link = bpf(BPF_RAW_TRACEPOINT_OPEN, &mut Open { name: 0, program: number(program), padding: 0 })?;
+    // SAFETY: a new descriptor, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(link) })
+}
+
+/// Attaches a program to the trace event with this number, on every CPU.
+pub(crate) fn attach_to_event(program: BorrowedFd<'_>, event: u64) -> io::Result<OwnedFd> {
+    const PERF_TYPE_TRACEPOINT: u32 = 2;
+    const PERF_ATTR_SIZE_VER0: u32 = 64;
+    const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 8;
+    const { assert!(size_of::<PerfEvent>() == PERF_ATTR_SIZE_VER0 as usize) };
+    let attributes =
+        PerfEvent { kind: PERF_TYPE_TRACEPOINT, size: PERF_ATTR_SIZE_VER0, config: event, rest: [0; 6] };
+    // The event has to be one of some CPU; its programs run on all of them.
+    let (everybody, here, no_group) = (-1, rustix::thread::sched_getcpu(), -1);
+    // SAFETY: attributes of the size that they say.
+    let opened = unsafe {
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            &raw const attributes,
+            everybody,
+            here,
+            no_group,
+            PERF_FLAG_FD_CLOEXEC,
+        )
+    };
+    if opened < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor, and nobody else's.
+    let event = unsafe { OwnedFd::from_raw_fd(libc::c_int::try_from(opened).map_err(io::Error::other)?) };
+    let mut link =
+        Link { program: number(program), target: number(event.as_fd()), kind: BPF_PERF_EVENT, flags: 0 };
+    let link = bpf(BPF_LINK_CREATE, &mut link)?;
     // SAFETY: a new descriptor, and nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(link) })
 }

@@ -1,10 +1,17 @@
 //! What the program must know of the running kernel and machine, and what it needs of them.
 
-use std::{fs, path::Path};
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::AsFd as _,
+    path::Path,
+};
 
 use gadgetd_core::Machine;
 use gadgetd_ebpf_common::{Kernel, MACHINE_AARCH64, MACHINE_X86_64, Markers, Offsets};
 use rustix::{
+    fs::{Mode, OFlags, openat},
+    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen},
     system::uname,
     thread::{CapabilitySet, capabilities},
 };
@@ -64,8 +71,17 @@ pub(crate) fn check_rights() -> Result<(), LoadError> {
     if missing.is_empty() { Ok(()) } else { Err(LoadError::Capabilities(missing)) }
 }
 
+/// What there is to know of the running kernel.
+pub(crate) struct Running {
+    /// For the programs.
+    pub(crate) kernel: Kernel,
+    /// Whether programs on tracepoints run with preemption enabled. They are then skipped while a task on the same CPU was preempted
+    /// inside them.
+    pub(crate) preempts: bool,
+}
+
 /// Reads the kernel's BTF.
-pub(crate) fn inspect() -> Result<Kernel, LoadError> {
+pub(crate) fn inspect() -> Result<Running, LoadError> {
     let path = Path::new(BTF);
     let data = fs::read(path).map_err(|source| LoadError::NoBtf { path: path.into(), source })?;
     let broken = |source: BtfError| LoadError::Btf { path: path.into(), source: source.into() };
@@ -81,18 +97,36 @@ pub(crate) fn inspect() -> Result<Kernel, LoadError> {
             return Err(LoadError::MissingTracepoint(tracepoint));
         }
     }
-    Ok(Kernel {
+    let kernel = Kernel {
         machine: match machine {
             Machine::X86_64 => MACHINE_X86_64,
             Machine::Aarch64 => MACHINE_AARCH64,
         },
-        // The change that introduced this function let syscall tracepoints run their programs with preemption enabled.
-        preemptible: btf.has_function("trace_call_bpf_faultable").into(),
         offsets: offsets(machine, |structure, field| {
             btf.offset(structure, field).map_err(|_| LoadError::MissingField { structure, field })
         })?,
         markers: markers(machine),
-    })
+    };
+    // It came with the change that enabled preemption there (Linux 7.2).
+    Ok(Running { kernel, preempts: btf.has_function("trace_call_bpf_faultable") })
+}
+
+/// The kernel's number for a trace event (`category/name`). It is in tracefs alone, which need not be mounted if this process may mount it.
+pub(crate) fn trace_event(event: &str) -> io::Result<u64> {
+    let file = format!("events/{event}/id");
+    let mounted = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
+        .into_iter()
+        .find_map(|mounted| fs::read_to_string(Path::new(mounted).join(&file)).ok());
+    let text = mounted.map_or_else(|| read_from_tracefs(&file), Ok)?;
+    text.trim().parse().map_err(io::Error::other)
+}
+
+/// Reads a file of tracefs, mounted where nobody else sees it.
+fn read_from_tracefs(file: &str) -> io::Result<String> {
+    let tracefs = fsopen("tracefs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(tracefs.as_fd())?;
+    let root = fsmount(tracefs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+    io::read_to_string(File::from(openat(root, file, OFlags::CLOEXEC, Mode::empty())?))
 }
 
 fn offsets(

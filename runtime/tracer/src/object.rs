@@ -12,7 +12,7 @@ use std::{
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader, Pod, include_bytes_aligned,
     maps::{Array, HashMap, Map, MapData, MapError, Queue, RingBuf},
-    programs::{BtfTracePoint, ProgramError, ProgramFd, RawTracePoint},
+    programs::{BtfTracePoint, ProgramError, ProgramFd, RawTracePoint, TracePoint},
 };
 use gadgetd_ebpf_common::{Event, Kernel, Losses, Owner, Slot};
 
@@ -30,11 +30,21 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("mkdir", "cgroup_mkdir"),
     ("populated", "cgroup_notify_populated"),
     ("rmdir", "cgroup_rmdir"),
-    ("sys_enter", "sys_enter"),
+    (SYS_ENTER, "sys_enter"),
 ];
 
-/// The one more that is needed where the kernel may skip `sys_enter`: what it makes up for is no loss.
-const AGAIN: (&str, &str) = ("sys_enter_again", "sys_enter");
+const SYS_ENTER: &str = "sys_enter";
+
+/// Programs that stand for others where the kernel would skip those for some tasks, and the trace events they belong to.
+const ON_EVENTS: [(&str, &str, &str); 2] = [
+    ("exec", "exec_event", "sched/sched_process_exec"),
+    (SYS_ENTER, "sys_enter_event", "raw_syscalls/sys_enter"),
+];
+
+/// What stands for a program, and its event.
+fn on_event(name: &str) -> Option<(&'static str, &'static str)> {
+    ON_EVENTS.iter().find(|(of, ..)| *of == name).map(|(_, program, event)| (*program, *event))
+}
 
 /// The tracepoints that the kernel must have.
 pub(crate) const TRACEPOINTS: [&str; PROGRAMS.len()] = {
@@ -46,11 +56,6 @@ pub(crate) const TRACEPOINTS: [&str; PROGRAMS.len()] = {
     }
     tracepoints
 };
-
-/// Programs and their tracepoints on this kernel, in the order in which they are attached.
-fn programs(kernel: &Kernel) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
-    PROGRAMS.into_iter().chain((kernel.preemptible != 0).then_some(AGAIN))
-}
 
 /// A program that is only ever run by user space: it makes the others forget what they have looked up.
 const INVALIDATE: &str = "invalidate";
@@ -87,10 +92,12 @@ unsafe impl Pod for Shared<Slot> {}
 
 /// The loaded object.
 pub(crate) struct Object {
-    /// In the order of [`programs`].
-    programs: Vec<(&'static str, OwnedFd)>,
+    /// In the order of [`PROGRAMS`].
+    programs: Vec<OwnedFd>,
     invalidate: OwnedFd,
-    /// While it is attached, in the order of [`programs`].
+    /// Whether there are [`ON_EVENTS`] among them.
+    on_events: bool,
+    /// While it is attached, in the order of [`PROGRAMS`].
     links: Vec<OwnedFd>,
     /// What is to be pinned, beside programs and links.
     maps: Vec<(&'static str, OwnedFd)>,
@@ -111,7 +118,8 @@ impl Object {
     pub(crate) fn load(slots: u32, pins: Option<Pins>) -> Result<Self, LoadError> {
         // Reading the kernel's BTF takes most of the time, and aya reads it twice.
         let btf = thread::spawn(Btf::from_sys_fs);
-        let kernel = Shared(kernel::inspect()?);
+        let running = kernel::inspect()?;
+        let kernel = Shared(running.kernel);
         // Room for child cgroups: most containers have none, some (systemd) dozens.
         let cgroups = slots.saturating_mul(8).max(1_024);
         // Room for an event of each (24 bytes); a power of two.
@@ -129,30 +137,37 @@ impl Object {
             .map_err(|error| load_error(error, slots, cgroups, events))?;
 
         let btf = btf.join().map_err(|_| faulty("reading the kernel's BTF panicked"))?.map_err(faulty)?;
-        let mut loaded = Vec::new();
-        for (name, tracepoint) in programs(&kernel.0) {
-            let program = btf_tracepoint(&mut ebpf, name).map_err(faulty)?;
-            program.load(tracepoint, &btf).map_err(|error| program_error(name, error))?;
-            loaded.push((name, owned(program.fd()).map_err(faulty)?));
+        let mut programs = Vec::new();
+        for (name, tracepoint) in PROGRAMS {
+            let program = if let Some((name, _)) = on_event(name).filter(|_| running.preempts) {
+                let program = trace_event(&mut ebpf, name).map_err(faulty)?;
+                program.load().map_err(|error| program_error(name, error))?;
+                owned(program.fd())
+            } else {
+                let program = btf_tracepoint(&mut ebpf, name).map_err(faulty)?;
+                program.load(tracepoint, &btf).map_err(|error| program_error(name, error))?;
+                owned(program.fd())
+            };
+            programs.push(program.map_err(faulty)?);
         }
         let program = raw_tracepoint(&mut ebpf, INVALIDATE).map_err(faulty)?;
         program.load().map_err(|error| program_error(INVALIDATE, error))?;
         let invalidate = owned(program.fd()).map_err(faulty)?;
 
-        Self::assemble(loaded, invalidate, Vec::new(), pins, |name| match ebpf.take_map(name) {
-            Some(Map::Array(map) | Map::HashMap(map) | Map::Queue(map) | Map::RingBuf(map)) => Ok(map),
-            Some(_) => Err(faulty(format!("its map {name} is of another type"))),
-            None => Err(faulty(format!("it has no map {name}"))),
+        Self::assemble(programs, running.preempts, invalidate, Vec::new(), pins, |name| {
+            match ebpf.take_map(name) {
+                Some(Map::Array(map) | Map::HashMap(map) | Map::Queue(map) | Map::RingBuf(map)) => Ok(map),
+                Some(_) => Err(faulty(format!("its map {name} is of another type"))),
+                None => Err(faulty(format!("it has no map {name}"))),
+            }
         })
     }
 
     /// Takes over what is pinned: it is attached.
     pub(crate) fn adopt(pins: Pins) -> Result<Self, LoadError> {
         let get = |name: &str| pins.get(name);
-        let kernel = kernel::inspect()?;
-        let named = |(name, _): (&'static str, _)| Ok::<_, LoadError>((name, get(&program_pin(name))?));
-        let loaded = programs(&kernel).map(named).collect::<Result<_, _>>()?;
-        let links = programs(&kernel).map(|(name, _)| get(&link_pin(name))).collect::<Result<_, _>>()?;
+        let programs = PROGRAMS.iter().map(|(name, _)| get(&program_pin(name))).collect::<Result<_, _>>()?;
+        let links = PROGRAMS.iter().map(|(name, _)| get(&link_pin(name))).collect::<Result<_, _>>()?;
         let invalidate = get(&program_pin(INVALIDATE))?;
         let mut maps = Vec::new();
         for name in MAPS {
@@ -160,7 +175,8 @@ impl Object {
             let map = MapData::from_fd(get(&pin)?).map_err(|error| pins.unreadable(&pin, error))?;
             maps.push((name, map));
         }
-        Self::assemble(loaded, invalidate, links, Some(pins), |name| {
+        let on_events = kernel::inspect()?.preempts;
+        Self::assemble(programs, on_events, invalidate, links, Some(pins), |name| {
             let index = maps.iter().position(|(pinned, _)| *pinned == name);
             index
                 .map(|index| maps.swap_remove(index).1)
@@ -169,7 +185,8 @@ impl Object {
     }
 
     fn assemble(
-        programs: Vec<(&'static str, OwnedFd)>,
+        programs: Vec<OwnedFd>,
+        on_events: bool,
         invalidate: OwnedFd,
         links: Vec<OwnedFd>,
         pins: Option<Pins>,
@@ -191,6 +208,7 @@ impl Object {
             enrol_new: map(enrol_new)?.try_into().map_err(faulty)?,
             events: map(events)?.try_into().map_err(faulty)?,
             programs,
+            on_events,
             invalidate,
             links,
             maps,
@@ -213,24 +231,29 @@ impl Object {
     }
 
     fn attach_all(&mut self) -> Result<(), TracerError> {
-        for (name, program) in &self.programs {
-            if *name == "sys_enter" {
+        for ((name, _), program) in PROGRAMS.into_iter().zip(&self.programs) {
+            if name == SYS_ENTER {
                 // What it looked up when it was last attached may have changed since.
                 self.invalidate()?;
             }
-            let link = bpf::attach(program.as_fd()).map_err(|source| TracerError::Attach { name, source })?;
-            self.links.push(link);
+            let link = if let Some((_, event)) = on_event(name).filter(|_| self.on_events) {
+                let event = kernel::trace_event(event).map_err(TracerError::TraceFs)?;
+                bpf::attach_to_event(program.as_fd(), event)
+            } else {
+                bpf::attach(program.as_fd())
+            };
+            self.links.push(link.map_err(|source| TracerError::Attach { name, source })?);
         }
         Ok(())
     }
 
     fn pin(&self) -> Result<(), TracerError> {
         let Some(pins) = &self.pins else { return Ok(()) };
+        let names = || PROGRAMS.iter().map(|(name, _)| *name);
         let maps = self.maps.iter().map(|(name, map)| (map_pin(name), map.as_fd()));
-        let programs = self.programs.iter().map(|(name, program)| (program_pin(name), program.as_fd()));
+        let programs = names().map(program_pin).zip(self.programs.iter().map(AsFd::as_fd));
         let invalidate = [(program_pin(INVALIDATE), self.invalidate.as_fd())];
-        let names = self.programs.iter().map(|(name, _)| link_pin(name));
-        let links = names.zip(self.links.iter().map(AsFd::as_fd));
+        let links = names().map(link_pin).zip(self.links.iter().map(AsFd::as_fd));
         Ok(pins.keep(maps.chain(programs).chain(invalidate).chain(links))?)
     }
 
@@ -268,15 +291,10 @@ impl Object {
         told
     }
 
-    /// Events that the kernel skipped a program for because it was running already on that CPU, and that nothing made up for.
-    pub(crate) fn missed(&self, losses: &Losses) -> Result<u64, TracerError> {
-        let missed: io::Result<u64> = self
-            .programs
-            .iter()
-            .filter(|(name, _)| *name != AGAIN.0)
-            .map(|(_, program)| recursion_misses(program.as_fd()))
-            .sum();
-        Ok(missed.map_err(TracerError::Missed)?.saturating_sub(losses.made_up_for))
+    /// Events that the kernel did not hand to a program because it was running already on that CPU.
+    pub(crate) fn missed(&self) -> Result<u64, TracerError> {
+        let missed = self.programs.iter().map(|program| recursion_misses(program.as_fd()));
+        missed.sum::<io::Result<_>>().map_err(TracerError::Missed)
     }
 }
 
@@ -292,6 +310,10 @@ fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
 }
 
 fn btf_tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTracePoint, ProgramError> {
+    ebpf.program_mut(name).ok_or(ProgramError::UnexpectedProgramType)?.try_into()
+}
+
+fn trace_event<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut TracePoint, ProgramError> {
     ebpf.program_mut(name).ok_or(ProgramError::UnexpectedProgramType)?.try_into()
 }
 

@@ -384,7 +384,7 @@ impl CgroupSource for Tracer {
     fn losses(&self) -> Result<Vec<Loss>, TracerError> {
         let common = self.object.losses.get(&0, 0).map_err(map("LOSSES"))?.0;
         let slots = counted(common.slots_exhausted, Loss::SlotsExhausted);
-        Ok(slots.into_iter().chain(counted(self.object.missed(&common)?, Loss::MissedEvents)).collect())
+        Ok(slots.into_iter().chain(counted(self.object.missed()?, Loss::MissedEvents)).collect())
     }
 
     fn release(&mut self, cgroup: CgroupId) -> Result<(), TracerError> {

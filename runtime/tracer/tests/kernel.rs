@@ -520,14 +520,15 @@ fn nothing_is_attached_while_nothing_is_recorded() {
     assert_eq!(attached(&tracer), 0, "loaded");
     let (one, other) = (Cgroup::new(), Cgroup::new());
     tracer.enrol(one.id(), Entry::Runtime).expect("a cgroup that exists");
-    assert_eq!(attached(&tracer), 7, "one enrolled");
+    let all = attached(&tracer);
+    assert_ne!(all, 0, "one enrolled");
     tracer.enrol(other.id(), Entry::Runtime).expect("a cgroup that exists");
     tracer.release(one.id()).expect("enrolled");
-    assert_eq!(attached(&tracer), 7, "one of two released");
+    assert_eq!(attached(&tracer), all, "one of two released");
     tracer.release(other.id()).expect("enrolled");
     assert_eq!(attached(&tracer), 0, "both released");
     tracer.enrol_new(true).expect("attachable");
-    assert_eq!(attached(&tracer), 7, "waiting for new ones");
+    assert_eq!(attached(&tracer), all, "waiting for new ones");
     tracer.enrol_new(false).expect("detachable");
     for enrolled in tracer.enrolled().expect("readable") {
         tracer.release(enrolled.cgroup).expect("enrolled");
@@ -562,7 +563,11 @@ fn five_hundred_short_lives_at_once() {
         let recorded = tracer.read(cgroup.id()).expect("enrolled when it was made");
         assert_eq!(application(&recorded), expected);
         assert_eq!(runtime(&recorded), set(["execve"]));
-        assert!(recorded.completeness.is_complete() && recorded.completeness.from_start);
+        assert!(
+            recorded.completeness.is_complete() && recorded.completeness.from_start,
+            "{:?}",
+            recorded.completeness
+        );
     }
 }
 
@@ -672,9 +677,9 @@ fn vfork_and_a_signal_handler_are_followed() {
     assert!(calls.is_superset(&set(["getuid", "rt_sigreturn", "getgid", "wait4"])), "{calls:?}");
 }
 
-/// Newer kernels skip a program while a task was preempted inside it.
+/// Newer kernels skip a program on a tracepoint while a task was preempted inside it.
 #[test]
-fn calls_of_tasks_that_take_turns_are_recorded_or_counted() {
+fn calls_of_tasks_that_interrupt_each_other_are_recorded() {
     const CALLS: [libc::c_long; 6] = [
         libc::SYS_getuid,
         libc::SYS_geteuid,
@@ -711,9 +716,9 @@ fn calls_of_tasks_that_take_turns_are_recorded_or_counted() {
     interrupter.succeeds();
     for cgroup in &cgroups {
         let recorded = tracer.read(cgroup.id()).expect("enrolled");
-        let counted = recorded.completeness.losses.iter().any(|loss| matches!(loss, Loss::MissedEvents(_)));
         let calls = application(&recorded);
-        assert!(counted || calls.is_superset(&expected), "{calls:?} and {:?}", recorded.completeness);
+        assert!(calls.is_superset(&expected), "{calls:?}");
+        assert!(recorded.completeness.is_complete(), "{:?}", recorded.completeness);
     }
 }
 

@@ -109,7 +109,7 @@ fn links(folder: &Path) -> BTreeSet<u32> {
 
 /// Waits until none of these links is in the kernel: it takes some away only when no CPU can be using them.
 fn until_gone(links: &BTreeSet<u32>) {
-    assert_eq!(links.len(), 7);
+    assert_ne!(links.len(), 0);
     let deadline = Instant::now() + Duration::from_mins(1);
     while loaded_links().flatten().any(|link| links.contains(&link.id())) {
         assert!(Instant::now() < deadline, "programs stay attached");
