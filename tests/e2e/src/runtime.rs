@@ -24,9 +24,12 @@ impl<'a> Runtime<'a> {
     /// The namespace that it runs in.
     pub const NAMESPACE: &'static str = "gadget";
 
-    /// Puts the image where the node's container runtime finds it; nothing is pulled. It has the gadgetd that
-    /// `GADGETD_BIN` names, else the one of the build that runs.
+    /// Puts the image where the node's container runtime finds it; nothing is pulled. It is the archive that `GADGETD_IMAGE` names, of a
+    /// release for instance, or has the gadgetd that `GADGETD_BIN` names, else the one of the build that runs.
     pub fn load_image(node: &Node) -> Result<()> {
+        if let Some(archive) = std::env::var_os("GADGETD_IMAGE") {
+            return node.import(Path::new(&archive));
+        }
         let program = match std::env::var_os("GADGETD_BIN") {
             Some(path) => PathBuf::from(path),
             None => shell::built()?.join("gadgetd"),
