@@ -2,7 +2,6 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::generated::bpf_ktime_get_ns,
     macros::{btf_tracepoint, tracepoint},
     programs::{BtfTracePointContext, TracePointContext},
 };
@@ -11,9 +10,11 @@ use gadgetd_ebpf_common::{ABI_NATIVE, ABIS, Bitmap, CALLS, Slot, stage};
 use crate::{
     atomic::{Shared, shared},
     cache::{self, Key},
+    entrant::Entrant,
     kernel::{self, Registers, Task},
-    lineage::{self, Entrant},
+    lineage,
     maps::{CGROUPS, SLOTS},
+    slots::{position, set},
 };
 
 /// The hot path: nothing but loads. It knows the caller's slot, sees that the call is recorded already, and is
@@ -57,11 +58,6 @@ fn is_recorded(registers: Registers, number: u64, index: u32) -> bool {
     let (word, bit) = position(number);
     // SAFETY: `word` is within the bitmap.
     unsafe { (*bitmap.cast::<Shared>().add(word)).load() & bit != 0 && !kernel::is_compat(registers) }
-}
-
-#[inline(always)]
-fn position(number: u64) -> (usize, u64) {
-    ((number >> 6) as usize & 15, 1 << (number & 63))
 }
 
 /// Everything but the hot path: finds slot and phase, and records the call.
@@ -126,26 +122,4 @@ fn record_runtime(slot: *mut Slot, entrant: &mut Entrant, abi: u32, number: u64,
         // SAFETY: the map's value.
         _ => set(slot, unsafe { &raw mut (*slot).runtime[2] }, number),
     }
-}
-
-/// Sets a bit, and notes the time if it was not set.
-#[inline(always)]
-fn set(slot: *mut Slot, bitmap: *mut Bitmap, number: u64) {
-    let (word, bit) = position(number);
-    merge(slot, bitmap, word, bit);
-}
-
-/// Sets bits of a word, and notes the time if one of them was not set.
-#[inline(always)]
-pub fn merge(slot: *mut Slot, bitmap: *mut Bitmap, word: usize, bits: u64) {
-    // SAFETY: `bitmap` is a part of the map's value, and `word` within it.
-    let cell = unsafe { &*bitmap.cast::<Shared>().add(word) };
-    // Tested first: a write takes the cache line from every other CPU.
-    if bits & !cell.load() == 0 {
-        return;
-    }
-    cell.set(bits);
-    // SAFETY: a helper without preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
-    shared!((*slot).last_new).store(now);
 }

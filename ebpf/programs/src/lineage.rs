@@ -3,7 +3,7 @@
 //! A task that enters a recorded cgroup from outside is an entrant, and so is everything it forks, until it calls
 //! `exec` there: what it starts is the application. Names are never looked at.
 
-use core::{ffi::c_void, ptr};
+use core::ffi::c_void;
 
 use aya_ebpf::{
     EbpfContext,
@@ -15,92 +15,12 @@ use gadgetd_ebpf_common::{Slot, WORDS, flag, stage};
 
 use crate::{
     atomic::shared,
-    cache, calls,
-    kernel::{self, Binprm, Cgroup, KERNEL, Registers, Task, known},
+    cache,
+    entrant::Entrant,
+    kernel::{self, Binprm, Cgroup, Task},
     maps::{CGROUPS, ENTRANTS, OWNERS, SLOTS},
+    slots,
 };
-
-/// A task of an OCI runtime, and how far it has come. Everything in `u64`s: values are copied whole.
-#[repr(C)]
-pub struct Entrant {
-    /// The cgroup that owns the slot of the container that it prepares.
-    cgroup: u64,
-    /// One of [`stage`].
-    stage: u64,
-    /// 1: it loaded a filter for every thread of its process.
-    filters_all_threads: u64,
-    /// Calls since the last marker, while at [`stage::ROOT`]. Whether they matter is known only when it execs: most
-    /// runtimes reach a tighter stage before.
-    pub since_marker: [u64; WORDS],
-}
-
-impl Entrant {
-    #[inline(always)]
-    pub fn stage(&self) -> u32 {
-        self.stage as u32
-    }
-
-    #[inline(always)]
-    fn forget_calls(&mut self) {
-        for word in &mut self.since_marker {
-            // SAFETY: a reference. (Volatile: a call of `memset` would be a loop.)
-            unsafe { ptr::write_volatile(word, 0) };
-        }
-    }
-
-    /// Looks whether a native call is a marker, and if so takes the step. A marker is itself made before what it marks, so it need not
-    /// be kept, unless the stage was reached before.
-    #[inline(always)]
-    pub fn passes_marker(&mut self, number: u64, registers: Registers) -> bool {
-        /// `linux/prctl.h`, `linux/seccomp.h`, `linux/keyctl.h`.
-        const PR_GET_PDEATHSIG: u32 = 2;
-        const PR_SET_SECCOMP: u32 = 22;
-        const SECCOMP_MODE_FILTER: u64 = 2;
-        const SECCOMP_SET_MODE_FILTER: u32 = 1;
-        const SECCOMP_FILTER_FLAG_TSYNC: u64 = 1;
-        const KEYCTL_JOIN_SESSION_KEYRING: u32 = 1;
-
-        let first = registers.argument::<0>() as u32;
-        let reached = if number == known(&KERNEL.markers.pivot_root)
-            || number == known(&KERNEL.markers.chroot)
-            || number == known(&KERNEL.markers.setns)
-        {
-            stage::ROOT
-        } else if number == known(&KERNEL.markers.keyctl)
-            && first == KEYCTL_JOIN_SESSION_KEYRING
-            && self.stage() == stage::ROOT
-        {
-            stage::ROOT
-        } else if number == known(&KERNEL.markers.prctl) && first == PR_GET_PDEATHSIG {
-            stage::PDEATHSIG
-        } else if number == known(&KERNEL.markers.prctl) && first == PR_SET_SECCOMP {
-            // libseccomp makes such calls without a program, to see what the kernel knows.
-            let loads = registers.argument::<1>() == SECCOMP_MODE_FILTER && registers.argument::<2>() != 0;
-            if loads { stage::FILTER } else { stage::NONE }
-        } else if number == known(&KERNEL.markers.seccomp)
-            && first == SECCOMP_SET_MODE_FILTER
-            && registers.argument::<2>() != 0
-        {
-            if registers.argument::<1>() & SECCOMP_FILTER_FLAG_TSYNC != 0 && self.stage() < stage::FILTER {
-                self.filters_all_threads = 1;
-            }
-            stage::FILTER
-        } else {
-            stage::NONE
-        };
-
-        if reached == stage::ROOT && self.stage() == stage::ROOT {
-            // Entered further: what came before is of no interest.
-            self.forget_calls();
-            return true;
-        }
-        if reached <= self.stage() {
-            return false;
-        }
-        self.stage = u64::from(reached);
-        true
-    }
-}
 
 /// The running task's entry as an entrant of a slot, if it is one.
 #[inline(always)]
@@ -196,7 +116,7 @@ pub fn exec(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// The same, where the kernel would skip [`exec`] for some, as it would [`calls::sys_enter`].
+/// The same, where the kernel would skip [`exec`] for some, as it would `sys_enter`.
 #[tracepoint(category = "sched", name = "sched_process_exec")]
 pub fn exec_event(ctx: TracePointContext) -> u32 {
     // SAFETY: the event's third word says where in the event the file name is (the lower half), and how long it is.
@@ -223,7 +143,7 @@ fn executes(task: Task, filename: *const c_void) {
         if entrant.stage() == stage::ROOT {
             for word in 0..WORDS {
                 // SAFETY: the map's value.
-                calls::merge(slot, unsafe { &raw mut (*slot).runtime[0] }, word, entrant.since_marker[word]);
+                slots::merge(slot, unsafe { &raw mut (*slot).runtime[0] }, word, entrant.since_marker[word]);
             }
         }
     }

@@ -2,6 +2,8 @@
 //! in a slot of its own.
 //!
 //! - [`calls`]: `sys_enter`, the only program that runs often.
+//! - [`slots`]: bits of a slot.
+//! - [`entrant`]: how far an OCI runtime has come in preparing a container.
 //! - [`lineage`]: `fork`, `exec` and moves between cgroups: is a task the container's application, or an OCI
 //!   runtime that prepares the container?
 //! - [`cgroups`]: new cgroups get a slot, or share the one of the container that made them.
@@ -13,9 +15,11 @@ mod atomic;
 mod cache;
 mod calls;
 mod cgroups;
+mod entrant;
 mod kernel;
 mod lineage;
 mod maps;
+mod slots;
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]

@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use gadgetd_ebpf_common::{Event, Losses, Owner, Slot};
 
-use crate::{kernel::Task, lineage::Entrant};
+use crate::{entrant::Entrant, kernel::Task};
 
 /// Which slot a cgroup records into. Preallocated: an insert fails only when it is full.
 #[btf_map]

@@ -20,7 +20,6 @@ use syscalls::{aarch64, x86_64};
 use crate::{
     LoadError,
     btf::{Btf, BtfError},
-    object::TRACEPOINTS,
 };
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -80,8 +79,8 @@ pub(crate) struct Running {
     pub(crate) preempts: bool,
 }
 
-/// Reads the kernel's BTF.
-pub(crate) fn inspect() -> Result<Running, LoadError> {
+/// Reads the kernel's BTF, which must have these tracepoints.
+pub(crate) fn inspect(tracepoints: &[&'static str]) -> Result<Running, LoadError> {
     let path = Path::new(BTF);
     let data = fs::read(path).map_err(|source| LoadError::NoBtf { path: path.into(), source })?;
     let broken = |source: BtfError| LoadError::Btf { path: path.into(), source: source.into() };
@@ -92,7 +91,7 @@ pub(crate) fn inspect() -> Result<Running, LoadError> {
         let release = uname().release().to_string_lossy().into_owned();
         return Err(LoadError::TooOld { release, feature, since });
     }
-    for tracepoint in TRACEPOINTS {
+    for tracepoint in tracepoints {
         if !btf.has_typedef(&format!("btf_trace_{tracepoint}")) {
             return Err(LoadError::MissingTracepoint(tracepoint));
         }

@@ -46,17 +46,6 @@ fn on_event(name: &str) -> Option<(&'static str, &'static str)> {
     ON_EVENTS.iter().find(|(of, ..)| *of == name).map(|(_, program, event)| (*program, *event))
 }
 
-/// The tracepoints that the kernel must have.
-pub(crate) const TRACEPOINTS: [&str; PROGRAMS.len()] = {
-    let mut tracepoints = [""; PROGRAMS.len()];
-    let mut index = 0;
-    while index < PROGRAMS.len() {
-        tracepoints[index] = PROGRAMS[index].1;
-        index += 1;
-    }
-    tracepoints
-};
-
 /// A program that is only ever run by user space: it makes the others forget what they have looked up.
 const INVALIDATE: &str = "invalidate";
 
@@ -118,7 +107,7 @@ impl Object {
     pub(crate) fn load(slots: u32, pins: Option<Pins>) -> Result<Self, LoadError> {
         // Reading the kernel's BTF takes most of the time, and aya reads it twice.
         let btf = thread::spawn(Btf::from_sys_fs);
-        let running = kernel::inspect()?;
+        let running = kernel::inspect(&PROGRAMS.map(|(_, tracepoint)| tracepoint))?;
         let kernel = Shared(running.kernel);
         // Room for child cgroups: most containers have none, some (systemd) dozens.
         let cgroups = slots.saturating_mul(8).max(1_024);
@@ -175,7 +164,7 @@ impl Object {
             let map = MapData::from_fd(get(&pin)?).map_err(|error| pins.unreadable(&pin, error))?;
             maps.push((name, map));
         }
-        let on_events = kernel::inspect()?.preempts;
+        let on_events = kernel::inspect(&PROGRAMS.map(|(_, tracepoint)| tracepoint))?.preempts;
         Self::assemble(programs, on_events, invalidate, links, Some(pins), |name| {
             let index = maps.iter().position(|(pinned, _)| *pinned == name);
             index
