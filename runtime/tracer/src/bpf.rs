@@ -114,8 +114,8 @@ pub(crate) fn attach(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(link) })
 }
 
-/// Attaches a program to the trace event with this number, on every CPU.
-pub(crate) fn attach_to_event(program: BorrowedFd<'_>, event: u64) -> io::Result<OwnedFd> {
+/// Opens the trace event with this number, to attach a program to.
+pub(crate) fn open_event(event: u64) -> io::Result<OwnedFd> {
     const PERF_TYPE_TRACEPOINT: u32 = 2;
     const PERF_ATTR_SIZE_VER0: u32 = 64;
     const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 8;
@@ -139,9 +139,12 @@ pub(crate) fn attach_to_event(program: BorrowedFd<'_>, event: u64) -> io::Result
         return Err(io::Error::last_os_error());
     }
     // SAFETY: a new descriptor, and nobody else's.
-    let event = unsafe { OwnedFd::from_raw_fd(libc::c_int::try_from(opened).map_err(io::Error::other)?) };
-    let mut link =
-        Link { program: number(program), target: number(event.as_fd()), kind: BPF_PERF_EVENT, flags: 0 };
+    Ok(unsafe { OwnedFd::from_raw_fd(libc::c_int::try_from(opened).map_err(io::Error::other)?) })
+}
+
+/// Attaches a program to an open event, on every CPU.
+pub(crate) fn attach_to_event(program: BorrowedFd<'_>, event: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut link = Link { program: number(program), target: number(event), kind: BPF_PERF_EVENT, flags: 0 };
     let link = bpf(BPF_LINK_CREATE, &mut link)?;
     // SAFETY: a new descriptor, and nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(link) })

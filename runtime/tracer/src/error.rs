@@ -129,9 +129,6 @@ pub enum TracerError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// On this kernel system calls are recorded through their trace event, which cannot be looked up.
-    #[error("this kernel's trace events can't be looked up: mount tracefs at /sys/kernel/tracing")]
-    TraceFs(#[source] io::Error),
     /// What is recorded could not outlive the process.
     #[error(transparent)]
     Pins(#[from] PinsError),

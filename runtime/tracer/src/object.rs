@@ -21,8 +21,17 @@ use crate::{LoadError, TracerError, bpf, kernel, pins::Pins};
 /// The eBPF object file.
 pub(crate) static FILE: &[u8] = include_bytes_aligned!(env!("EBPF_OBJECT"));
 
-/// Programs and the tracepoints they belong to, in the order in which they are attached: the one that uses what the
-/// others keep up to date comes last.
+/// What a program is attached to.
+#[derive(Clone, Copy)]
+enum Hook {
+    /// A tracepoint, by its name.
+    Tracepoint(&'static str),
+    /// A trace event, by its category and name.
+    Event(&'static str),
+}
+
+/// Programs and their tracepoints, in the order in which they are attached: the one that uses what the others keep up to
+/// date comes last.
 const PROGRAMS: [(&str, &str); 7] = [
     ("fork", "sched_process_fork"),
     ("exec", "sched_process_exec"),
@@ -30,20 +39,40 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("mkdir", "cgroup_mkdir"),
     ("populated", "cgroup_notify_populated"),
     ("rmdir", "cgroup_rmdir"),
-    (SYS_ENTER, "sys_enter"),
+    ("sys_enter", "sys_enter"),
 ];
 
-const SYS_ENTER: &str = "sys_enter";
-
-/// Programs that stand for others where the kernel would skip those for some tasks, and the trace events they belong to.
+/// Programs that stand for others where the kernel would skip those for some tasks: their names, and their trace events.
 const ON_EVENTS: [(&str, &str, &str); 2] = [
     ("exec", "exec_event", "sched/sched_process_exec"),
-    (SYS_ENTER, "sys_enter_event", "raw_syscalls/sys_enter"),
+    ("sys_enter", "sys_enter_event", "raw_syscalls/sys_enter"),
 ];
 
-/// What stands for a program, and its event.
-fn on_event(name: &str) -> Option<(&'static str, &'static str)> {
-    ON_EVENTS.iter().find(|(of, ..)| *of == name).map(|(_, program, event)| (*program, *event))
+/// The programs that are used, in the order of [`PROGRAMS`].
+fn programs(on_events: bool) -> [(&'static str, Hook); PROGRAMS.len()] {
+    PROGRAMS.map(|(name, tracepoint)| {
+        match ON_EVENTS.iter().find(|(instead_of, ..)| on_events && *instead_of == name) {
+            Some((_, name, event)) => (*name, Hook::Event(event)),
+            None => (name, Hook::Tracepoint(tracepoint)),
+        }
+    })
+}
+
+/// Whether programs are to be attached to trace events, and can be.
+fn takes_events(preempts: bool) -> bool {
+    let [.., (_, _, event)] = ON_EVENTS;
+    let opened = || kernel::trace_event(event).and_then(bpf::open_event);
+    match preempts.then(opened) {
+        None => false,
+        Some(Ok(_)) => true,
+        Some(Err(error)) => {
+            tracing::warn!(
+                "trace events can't be used ({error}): calls that a task makes while another one was preempted are missed, and \
+                 counted; it takes tracefs, and CAP_SYS_ADMIN or kernel.perf_event_paranoid=2"
+            );
+            false
+        }
+    }
 }
 
 /// A program that is only ever run by user space: it makes the others forget what they have looked up.
@@ -81,12 +110,12 @@ unsafe impl Pod for Shared<Slot> {}
 
 /// The loaded object.
 pub(crate) struct Object {
-    /// In the order of [`PROGRAMS`].
+    /// In the order of [`programs`].
     programs: Vec<OwnedFd>,
     invalidate: OwnedFd,
     /// Whether there are [`ON_EVENTS`] among them.
     on_events: bool,
-    /// While it is attached, in the order of [`PROGRAMS`].
+    /// While it is attached, in the order of [`programs`].
     links: Vec<OwnedFd>,
     /// What is to be pinned, beside programs and links.
     maps: Vec<(&'static str, OwnedFd)>,
@@ -126,37 +155,41 @@ impl Object {
             .map_err(|error| load_error(error, slots, cgroups, events))?;
 
         let btf = btf.join().map_err(|_| faulty("reading the kernel's BTF panicked"))?.map_err(faulty)?;
-        let mut programs = Vec::new();
-        for (name, tracepoint) in PROGRAMS {
-            let program = if let Some((name, _)) = on_event(name).filter(|_| running.preempts) {
-                let program = trace_event(&mut ebpf, name).map_err(faulty)?;
-                program.load().map_err(|error| program_error(name, error))?;
-                owned(program.fd())
-            } else {
-                let program = btf_tracepoint(&mut ebpf, name).map_err(faulty)?;
-                program.load(tracepoint, &btf).map_err(|error| program_error(name, error))?;
-                owned(program.fd())
+        let mut loaded = Vec::new();
+        let on_events = takes_events(running.preempts);
+        for (name, hook) in programs(on_events) {
+            let fd = match hook {
+                Hook::Tracepoint(tracepoint) => {
+                    let program = btf_tracepoint(&mut ebpf, name).map_err(faulty)?;
+                    program.load(tracepoint, &btf).map_err(|error| program_error(name, error))?;
+                    owned(program.fd())
+                }
+                Hook::Event(_) => {
+                    let program = trace_event(&mut ebpf, name).map_err(faulty)?;
+                    program.load().map_err(|error| program_error(name, error))?;
+                    owned(program.fd())
+                }
             };
-            programs.push(program.map_err(faulty)?);
+            loaded.push(fd.map_err(faulty)?);
         }
         let program = raw_tracepoint(&mut ebpf, INVALIDATE).map_err(faulty)?;
         program.load().map_err(|error| program_error(INVALIDATE, error))?;
         let invalidate = owned(program.fd()).map_err(faulty)?;
 
-        Self::assemble(programs, running.preempts, invalidate, Vec::new(), pins, |name| {
-            match ebpf.take_map(name) {
-                Some(Map::Array(map) | Map::HashMap(map) | Map::Queue(map) | Map::RingBuf(map)) => Ok(map),
-                Some(_) => Err(faulty(format!("its map {name} is of another type"))),
-                None => Err(faulty(format!("it has no map {name}"))),
-            }
+        Self::assemble(loaded, on_events, invalidate, Vec::new(), pins, |name| match ebpf.take_map(name) {
+            Some(Map::Array(map) | Map::HashMap(map) | Map::Queue(map) | Map::RingBuf(map)) => Ok(map),
+            Some(_) => Err(faulty(format!("its map {name} is of another type"))),
+            None => Err(faulty(format!("it has no map {name}"))),
         })
     }
 
     /// Takes over what is pinned: it is attached.
     pub(crate) fn adopt(pins: Pins) -> Result<Self, LoadError> {
         let get = |name: &str| pins.get(name);
-        let programs = PROGRAMS.iter().map(|(name, _)| get(&program_pin(name))).collect::<Result<_, _>>()?;
-        let links = PROGRAMS.iter().map(|(name, _)| get(&link_pin(name))).collect::<Result<_, _>>()?;
+        let on_events = ON_EVENTS.iter().all(|(_, name, _)| get(&program_pin(name)).is_ok());
+        let all = programs(on_events);
+        let loaded = all.iter().map(|(name, _)| get(&program_pin(name))).collect::<Result<_, _>>()?;
+        let links = all.iter().map(|(name, _)| get(&link_pin(name))).collect::<Result<_, _>>()?;
         let invalidate = get(&program_pin(INVALIDATE))?;
         let mut maps = Vec::new();
         for name in MAPS {
@@ -164,8 +197,7 @@ impl Object {
             let map = MapData::from_fd(get(&pin)?).map_err(|error| pins.unreadable(&pin, error))?;
             maps.push((name, map));
         }
-        let on_events = kernel::inspect(&PROGRAMS.map(|(_, tracepoint)| tracepoint))?.preempts;
-        Self::assemble(programs, on_events, invalidate, links, Some(pins), |name| {
+        Self::assemble(loaded, on_events, invalidate, links, Some(pins), |name| {
             let index = maps.iter().position(|(pinned, _)| *pinned == name);
             index
                 .map(|index| maps.swap_remove(index).1)
@@ -220,16 +252,19 @@ impl Object {
     }
 
     fn attach_all(&mut self) -> Result<(), TracerError> {
-        for ((name, _), program) in PROGRAMS.into_iter().zip(&self.programs) {
-            if name == SYS_ENTER {
+        let last = self.programs.len() - 1;
+        for (index, ((name, hook), program)) in
+            programs(self.on_events).into_iter().zip(&self.programs).enumerate()
+        {
+            if index == last {
                 // What it looked up when it was last attached may have changed since.
                 self.invalidate()?;
             }
-            let link = if let Some((_, event)) = on_event(name).filter(|_| self.on_events) {
-                let event = kernel::trace_event(event).map_err(TracerError::TraceFs)?;
-                bpf::attach_to_event(program.as_fd(), event)
-            } else {
-                bpf::attach(program.as_fd())
+            let link = match hook {
+                Hook::Tracepoint(_) => bpf::attach(program.as_fd()),
+                Hook::Event(event) => kernel::trace_event(event)
+                    .and_then(bpf::open_event)
+                    .and_then(|event| bpf::attach_to_event(program.as_fd(), event.as_fd())),
             };
             self.links.push(link.map_err(|source| TracerError::Attach { name, source })?);
         }
@@ -238,7 +273,7 @@ impl Object {
 
     fn pin(&self) -> Result<(), TracerError> {
         let Some(pins) = &self.pins else { return Ok(()) };
-        let names = || PROGRAMS.iter().map(|(name, _)| *name);
+        let names = || programs(self.on_events).into_iter().map(|(name, _)| name);
         let maps = self.maps.iter().map(|(name, map)| (map_pin(name), map.as_fd()));
         let programs = names().map(program_pin).zip(self.programs.iter().map(AsFd::as_fd));
         let invalidate = [(program_pin(INVALIDATE), self.invalidate.as_fd())];
