@@ -97,7 +97,9 @@ fn documents(sources: &Path, folder: &str) -> Result<Vec<Value>> {
         file.to_string_lossy().ends_with(".cdx.json") && !file.starts_with(sources.join(EXAMPLES))
     };
     let read = |file: PathBuf| -> Result<Value> {
-        let text = fs::read_to_string(&file)?.replace(&here, &there);
+        // The second is in the addresses of packages beside their workspace.
+        let text =
+            fs::read_to_string(&file)?.replace(&here, &there).replace(&sources.display().to_string(), "");
         let mut document: Value = serde_json::from_str(&text)?;
         // The epoch, which says nothing.
         if let Some(metadata) = document["metadata"].as_object_mut() {

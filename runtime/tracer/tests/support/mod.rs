@@ -308,23 +308,32 @@ pub(crate) fn wait_for_parent() {
     }
 }
 
-/// From now on the caller runs on the first CPU alone.
+/// From now on the caller runs on the first CPU alone, where it takes turns with others.
 pub(crate) fn stay_on_one_cpu() {
     let first: c_long = 1;
-    // SAFETY: a mask of one word.
-    unsafe { syscall(libc::SYS_sched_setaffinity, 0, size_of_val(&first), &raw const first) };
+    let none = libc::sched_param { sched_priority: 0 };
+    // SAFETY: a mask of one word, and one parameter.
+    unsafe {
+        syscall(libc::SYS_sched_setaffinity, 0, size_of_val(&first), &raw const first);
+        syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_OTHER, &raw const none);
+    }
 }
 
-/// Interrupts whoever runs on the caller's CPU, every 50 microseconds, until the parent says that it may go on.
+/// Interrupts whoever runs on the caller's CPU, every half millisecond, until the parent says that it may go on.
 pub(crate) fn interrupt_until_told() {
-    let highest = libc::sched_param { sched_priority: 1 };
-    let pause = libc::timespec { tv_sec: 0, tv_nsec: 50_000 };
+    let highest = libc::sched_param { sched_priority: 2 };
     let mut parent = libc::pollfd { fd: HEARS.load(Ordering::Relaxed), events: libc::POLLIN, revents: 0 };
     let null = ptr::null::<libc::sigset_t>();
     // SAFETY: one parameter, one descriptor and one time; nothing else is read.
     unsafe {
         syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_FIFO, &raw const highest);
-        while syscall(libc::SYS_ppoll, &raw mut parent, 1, &raw const pause, null, 0) == 0 {}
+        loop {
+            // The kernel writes back what is left of it.
+            let mut pause = libc::timespec { tv_sec: 0, tv_nsec: 500_000 };
+            if syscall(libc::SYS_ppoll, &raw mut parent, 1, &raw mut pause, null, 0) != 0 {
+                break;
+            }
+        }
     }
 }
 
