@@ -70,7 +70,7 @@ pub(crate) fn check_rights() -> Result<(), LoadError> {
     if missing.is_empty() { Ok(()) } else { Err(LoadError::Capabilities(missing)) }
 }
 
-/// What there is to know of the running kernel.
+/// Facts about the running kernel.
 pub(crate) struct Running {
     /// For the programs.
     pub(crate) kernel: Kernel,

@@ -21,7 +21,7 @@ use crate::{LoadError, TracerError, bpf, kernel, pins::Pins};
 /// The eBPF object file.
 pub(crate) static FILE: &[u8] = include_bytes_aligned!(env!("EBPF_OBJECT"));
 
-/// What a program is attached to.
+/// The place in the kernel that a program is attached to.
 #[derive(Clone, Copy)]
 enum Hook {
     /// A tracepoint, by its name.

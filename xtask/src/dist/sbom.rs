@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{VERSION, archive, programs::Program};
 use crate::process::{cargo, run as run_command};
 
-/// What gadgetd has built in: the manifests, the targets, and the folders of the packages.
+/// Workspaces that gadgetd has parts of built in: their manifests, the targets, and the folders of the packages.
 const BUILT_IN: [(&str, &str, &str); 2] = [
     ("Cargo.toml", "wasm32-unknown-unknown", "gadgets"),
     ("ebpf/programs/Cargo.toml", "bpfel-unknown-none", "ebpf"),

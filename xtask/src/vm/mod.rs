@@ -72,11 +72,9 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 pub(crate) fn run(programs: &[Program], release: Option<&str>) -> Result<Outcome> {
     let chosen = |machine: &&Machine| release.is_none_or(|release| machine.kernel.release == release);
     let machines: Vec<&Machine> = MACHINES.iter().filter(chosen).collect();
-    ensure!(
-        !machines.is_empty(),
-        "there is no machine with the kernel of Debian {}",
-        release.unwrap_or_default()
-    );
+    if let Some(release) = release {
+        ensure!(!machines.is_empty(), "there is no machine with the kernel of Debian {release}");
+    }
     let folder = target_dir().join("vm");
     fs::create_dir_all(&folder)?;
     let programs = Programs::build(programs, &folder)?;
