@@ -180,6 +180,25 @@ fn losses_are_told() {
     record(&["perl", "-e", &question]).code(0);
 }
 
+/// Each call that fails because a signal came while it waited for its answer is counted, and told.
+#[test]
+fn interrupted_calls_are_told() {
+    let number = syscall_number(Machine::current(), Abi::Native, "getppid").unwrap();
+    let script = format!(
+        "use Time::HiRes qw(setitimer ITIMER_REAL); my $failed = 0;
+         $SIG{{ALRM}} = sub {{}}; setitimer(ITIMER_REAL, 0.0003, 0.0003);
+         my $end = time + 60;
+         while ($failed < 20 && time < $end) {{ $failed++ if syscall({number}) < 0 }}
+         setitimer(ITIMER_REAL, 0); print \"failed: $failed\\n\""
+    );
+    let finished = record(&["perl", "-e", &script]).code(0).says("failed: 20").says("EINTR");
+    // Perl's own calls, between those, are interrupted as well.
+    let counted = finished.stderr.split("signals interrupted ").nth(1).and_then(|text| text.split(' ').next());
+    assert!(counted.unwrap().parse::<u64>().unwrap() >= 20, "{finished:?}");
+    let quiet = record(&["true"]).code(0);
+    assert!(!quiet.stderr.contains("interrupted"), "{quiet:?}");
+}
+
 #[test]
 fn what_the_command_leaves_behind_is_ended() {
     let number = unique_number();
@@ -217,21 +236,31 @@ fn the_command_goes_on_when_gadgetd_is_killed() {
 
 #[test]
 fn nothing_hangs_when_the_supervisor_is_killed() {
-    let number = unique_number();
-    // One that only waits, one that would try for ever, and one that is no child of the command any more.
-    let script =
-        format!("setsid sleep {number} & perl -e 'while (1) {{ getppid }}' {number} & echo ready; wait");
-    let running = begin(&["sh", "-c", &script], Stdio::null());
-    running.stderr.until("ready");
-    until("three processes run", || processes_with(&number).len() == 2);
-    let pid = running.child.id();
-    let supervisor = |process: &procfs::process::Process| {
-        process.stat().is_ok_and(|stat| stat.comm == "seccomp-notify" && stat.ppid == pid.cast_signed())
+    // Of its two processes, the one that waits for the end, and the one that answers.
+    for answering in [false, true] {
+        let number = unique_number();
+        // One that only waits, one that would try for ever, and one that is no child of the command any more.
+        let script = format!(
+            "setsid sleep {number} & perl -e 'while (1) {{ getppid }}' {number} & echo ready; wait"
+        );
+        let running = begin(&["sh", "-c", &script], Stdio::null());
+        running.stderr.until("ready");
+        until("three processes run", || processes_with(&number).len() == 2);
+        let waiting = supervisor_of(running.child.id().cast_signed());
+        let pid = if answering { supervisor_of(waiting) } else { waiting };
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        let finished = running.finish().code(1).says("was killed: the command can't go on");
+        assert_eq!(finished.stdout, "", "half a recording is no result");
+        assert_eq!(processes_with(&number), [0; 0]);
+    }
+}
+
+/// The process of a supervisor that has this parent.
+fn supervisor_of(parent: i32) -> i32 {
+    let is_one = |process: &procfs::process::Process| {
+        process.stat().is_ok_and(|stat| stat.comm == "seccomp-notify" && stat.ppid == parent)
     };
     let all = procfs::process::all_processes().unwrap().flatten();
-    let [supervisor] = &all.filter(supervisor).collect::<Vec<_>>()[..] else { panic!("not one supervisor") };
-    kill_process(Pid::from_raw(supervisor.pid()).unwrap(), Signal::KILL).unwrap();
-    let finished = running.finish().code(1).says("was killed: the command can't go on");
-    assert_eq!(finished.stdout, "", "half a recording is no result");
-    assert_eq!(processes_with(&number), [0; 0]);
+    let [one] = &all.filter(is_one).collect::<Vec<_>>()[..] else { panic!("not one supervisor") };
+    one.pid()
 }

@@ -101,6 +101,12 @@ impl Notify {
         }
     }
 
+    /// How many calls a signal has interrupted, by its handler or by ending the caller, before they were carried out. A call
+    /// whose handler has not `SA_RESTART` has failed with `EINTR`, which it might not have done without a recorder.
+    pub fn interrupted(&self) -> u64 {
+        self.shared.interrupted.load(Relaxed)
+    }
+
     /// From now on no call is let go on: whoever makes one waits for ever, and can be killed while nobody starts anything.
     pub fn hold(&self) {
         self.shared.hold.store(true, Relaxed);

@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     unknown_numbers: AtomicU64,
     /// Calls of `seccomp` that the kernel refuses because of the filter that records.
     refused: AtomicU64,
+    /// Calls that a signal has interrupted before they were carried out.
+    pub interrupted: AtomicU64,
     /// When a bit was last set, in nanoseconds of the monotonic clock.
     last_new: AtomicU64,
     /// Why the filter could not be loaded or its listener not be sent: an errno.

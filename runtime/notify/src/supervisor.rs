@@ -1,22 +1,29 @@
-//! The process that answers for every call.
+//! The supervisor: two processes, of which one answers for every call, and the other one waits for the end.
 //!
-//! It is a process and not a thread, so that what is recorded goes on undisturbed when its maker is killed: when the last
-//! descriptor of the listener closes, the kernel answers every call with `ENOSYS`, even the one by which a program ends. It is
-//! forked from a process that may have threads, so it allocates nothing and takes no lock: it makes system calls and
-//! writes to shared memory.
+//! They are processes and not threads, so that what is recorded goes on undisturbed when their maker is killed: when the last
+//! descriptor of the listener closes, the kernel answers every call with `ENOSYS`, even the one by which a program ends. They are
+//! forked from a process that may have threads, so they allocate nothing and take no lock: they make system calls and
+//! write to shared memory.
+//!
+//! They are two because a signal can interrupt a call until the notification was received. So the process that answers
+//! already waits in the `ioctl` that receives when a call is made, and not in `poll`. Before Linux 6.11 that `ioctl` does not
+//! return when nobody is under the filter any more; `poll` does.
 #![allow(unsafe_code)] // fork, ioctl(2) and what puts a process apart
 
 use std::{
     io::{self, Read},
     mem::zeroed,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     os::unix::net::UnixStream,
     ptr,
     sync::atomic::Ordering::Relaxed,
 };
 
 use gadgetd_core::{Abi, Machine, syscall_number};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    time::Timespec,
+};
 
 use crate::{
     filter, kernel,
@@ -85,38 +92,66 @@ struct Supervisor {
 
 impl Supervisor {
     fn run(mut self, socket: i32, shared: &Shared) -> ! {
-        let end = match self.serve(socket, shared) {
-            Ok(()) => ENDED,
-            Err(error) => error.raw_os_error().unwrap_or(libc::EIO),
-        };
-        shared.end.store(end, Relaxed);
+        match self.serve(socket, shared) {
+            Ok(Some(end)) => shared.end.store(end, Relaxed),
+            Ok(None) => {}
+            Err(error) => shared.end.store(error.raw_os_error().unwrap_or(libc::EIO), Relaxed),
+        }
         // SAFETY: ends the process without running anything of its maker's.
         unsafe { libc::_exit(0) }
     }
 
-    fn serve(&mut self, socket: i32, shared: &Shared) -> io::Result<()> {
+    /// Returns what is to be noted as the end; `None` if whoever answered has noted it, or was killed.
+    fn serve(&mut self, socket: i32, shared: &Shared) -> io::Result<Option<i32>> {
         withdraw(socket)?;
-        let Some(listener) = filter::receive(SOCKET)? else { return Ok(()) };
+        let Some(listener) = filter::receive(SOCKET)? else { return Ok(Some(ENDED)) };
         wake_up_at_once(&listener);
-        loop {
-            let mut ready = [PollFd::new(&listener, PollFlags::IN)];
-            poll(&mut ready, None)?;
-            let ready = ready[0].revents();
-            if ready.contains(PollFlags::IN) {
+        match divide()? {
+            Half::Answers => loop {
                 self.answer(listener.as_fd(), shared)?;
-            } else if ready.intersects(PollFlags::HUP | PollFlags::ERR) {
-                return Ok(()); // Nobody is under the filter any more.
+                if shared.end.load(Relaxed) != 0 {
+                    return Ok(None);
+                }
+            },
+            Half::Watches { answering, pid } => {
+                let gone = PollFlags::HUP | PollFlags::ERR;
+                let mut watched = [
+                    PollFd::new(&listener, PollFlags::empty()),
+                    PollFd::new(&answering, PollFlags::IN),
+                ];
+                poll(&mut watched, None)?;
+                if !watched[0].revents().intersects(gone) {
+                    return Ok(None);
+                }
+                // SAFETY: a child that was not waited for: nobody else has this number.
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+                Ok(Some(ENDED))
             }
         }
     }
 
-    /// Notes one call, and lets it go on.
+    /// Waits for one call, notes it, and lets it go on.
     fn answer(&mut self, listener: BorrowedFd<'_>, shared: &Shared) -> io::Result<()> {
         let mut buffer: kernel::Buffer = [0; _];
         let request = (&raw mut buffer).cast::<libc::seccomp_notif>();
         // SAFETY: the kernel writes one notification of its own size, for which there is room, into zeroed memory.
         if unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, request) } != 0 {
-            return unless(&[libc::ENOENT, libc::EINTR]); // The caller was interrupted, or has died: it made no call.
+            let error = io::Error::last_os_error();
+            return match error.raw_os_error() {
+                Some(libc::EINTR) => Ok(()),
+                // Nobody is under the filter any more (since 6.11), or the caller was interrupted: it made no call.
+                Some(libc::ENOENT) => {
+                    let mut ready = [PollFd::new(&listener, PollFlags::empty())];
+                    poll(&mut ready, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+                    if ready[0].revents().is_empty() {
+                        shared.interrupted.fetch_add(1, Relaxed);
+                    } else {
+                        shared.end.store(ENDED, Relaxed);
+                    }
+                    Ok(())
+                }
+                _ => Err(error),
+            };
         }
         // SAFETY: the kernel has written it; newer fields come behind it.
         let libc::seccomp_notif { id, data, .. } = unsafe { ptr::read(request) };
@@ -132,8 +167,17 @@ impl Supervisor {
             (*response).flags = CONTINUE;
             libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, response)
         };
-        // The caller has died, or a signal has interrupted it: then it makes the call again.
-        if sent == 0 { Ok(()) } else { unless(&[libc::ENOENT]) }
+        if sent == 0 {
+            return Ok(());
+        }
+        match io::Error::last_os_error() {
+            // The caller has died; or a signal has interrupted it, before 5.19.
+            error if error.raw_os_error() == Some(libc::ENOENT) => {
+                shared.interrupted.fetch_add(1, Relaxed);
+                Ok(())
+            }
+            error => Err(error),
+        }
     }
 
     fn note(&mut self, data: &libc::seccomp_data, shared: &Shared) {
@@ -150,8 +194,41 @@ impl Supervisor {
     }
 }
 
-/// The socket and, from its arrival on, the listener are the only descriptors of the supervisor.
+/// The socket and, from its arrival on, the listener are the only descriptors that the supervisor has of its maker's.
 const SOCKET: i32 = 0;
+
+/// Which of the two processes this is.
+enum Half {
+    Answers,
+    /// Readable when the one that answers has ended.
+    Watches { answering: OwnedFd, pid: libc::pid_t },
+}
+
+/// Makes two processes of one. The one that answers ends with the other one, and leaves the socket to it.
+fn divide() -> io::Result<Half> {
+    let mut pidfd = -1;
+    let flags = libc::CLONE_PIDFD | libc::SIGCHLD;
+    // SAFETY: this process has one thread and no handler of `fork` that matters: as `fork`, but without taking the C library's locks.
+    // For each architecture the third argument is where the descriptor goes. The child only makes system calls.
+    unsafe {
+        let watching = libc::getpid();
+        match libc::syscall(libc::SYS_clone, libc::c_long::from(flags), 0, &raw mut pidfd, 0, 0) {
+            -1 => Err(io::Error::last_os_error()),
+            0 => {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                if libc::getppid() != watching {
+                    libc::_exit(0); // The other one has been killed in between.
+                }
+                libc::close(SOCKET);
+                Ok(Half::Answers)
+            }
+            pid => {
+                let pid = libc::pid_t::try_from(pid).map_err(|_| io::ErrorKind::InvalidData)?;
+                Ok(Half::Watches { answering: OwnedFd::from_raw_fd(pidfd), pid })
+            }
+        }
+    }
+}
 
 /// Puts the process apart from its maker: without its descriptors, whose ends others may wait for, without its terminal, and
 /// with no signal but the ones that can't be blocked. Tells the maker that this is done.
@@ -188,9 +265,3 @@ fn wake_up_at_once(listener: &OwnedFd) {
 /// `SECCOMP_USER_NOTIF_FLAG_CONTINUE`, of the type that the answer has.
 #[allow(clippy::cast_possible_truncation, reason = "it is 1")]
 const CONTINUE: u32 = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
-
-/// The last error, unless it is one of those.
-fn unless(expected: &[i32]) -> io::Result<()> {
-    let error = io::Error::last_os_error();
-    if error.raw_os_error().is_some_and(|errno| expected.contains(&errno)) { Ok(()) } else { Err(error) }
-}

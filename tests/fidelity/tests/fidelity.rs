@@ -81,22 +81,24 @@ struct Run {
     profile: Profile,
 }
 
-/// How often a program is run, if it fails: a signal may interrupt any call that waits to be answered (decision 020), and few
-/// programs expect that of `fork`.
+/// How often a program is run, if it fails and gadgetd says that this may be its own doing: a signal may interrupt any call
+/// that waits to be answered (decision 020), and few programs expect that of `fork`.
 const ATTEMPTS: usize = 5;
 
 fn record(world: &World, way: Way, program: &Program) -> Result<Run> {
-    let attempts = if way == Way::Ebpf { 1 } else { ATTEMPTS };
-    let runs = (0..attempts).map(|_| attempt(world, way, program));
-    let mut failed = None;
-    for run in runs {
-        let run = run?;
+    for left in (0..ATTEMPTS).rev() {
+        let run = attempt(world, way, program)?;
         if program.is_done(&run.finished.stdout) {
             return checked(run, program);
         }
-        failed = Some(run.finished);
+        ensure!(
+            left > 0 && run.finished.stderr.contains("signals interrupted"),
+            "the program did not get to {:?}: {:#?}",
+            program.says,
+            run.finished
+        );
     }
-    bail!("the program did not get to {:?}: {failed:#?}", program.says)
+    unreachable!("the last attempt returns")
 }
 
 fn attempt(world: &World, way: Way, program: &Program) -> Result<Run> {

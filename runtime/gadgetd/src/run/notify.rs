@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     command::{explain_exec, pid},
+    note,
     signals::Signals,
 };
 
@@ -64,12 +65,24 @@ pub(super) async fn record(
     };
     command::tell_and_clear(status, &family, signals).await?;
     reaper.abort();
+    tell_interruptions(family.notify().interrupted());
 
     // Where there is no such hierarchy, it is in no cgroup that could be named.
     let cgroup = Hierarchy::find().and_then(|hierarchy| hierarchy.own()).unwrap_or_default();
     let id = format!("gadgetd-{}-0", std::process::id());
     let container = Container { id, name: Some(command::name(arguments)), cgroup, ..Container::default() };
     capture(family.notify(), container, &[()])
+}
+
+/// Tells how often the recorder may have made a call fail that would not have failed without it.
+fn tell_interruptions(calls: u64) {
+    if calls > 0 {
+        note(&format!(
+            "signals interrupted {calls} system calls before they were carried out: where the program has a handler without \
+             SA_RESTART, such a call failed with EINTR, also one that never does so otherwise (a shell may say \"Cannot fork\"); \
+             if that is why the command failed, run it again"
+        ));
+    }
 }
 
 fn watch(notify: Notify) -> Result<AsyncFd<Notify>> {
