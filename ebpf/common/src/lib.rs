@@ -59,6 +59,19 @@ pub mod stage {
 /// Stages that calls are kept for: [`stage::ROOT`] to [`stage::FILTER`].
 pub const STAGES: usize = 3;
 
+/// How seccomp may answer a call that it does not let run; the index of a bitmap in [`Slot::refused`].
+pub mod refusal {
+    /// With `ENOSYS`, as a kernel does that does not have the call.
+    pub const ENOSYS: u32 = 0;
+    /// With another errno.
+    pub const ERRNO: u32 = 1;
+    /// With `SIGSYS`, by which a program without a handler ends.
+    pub const SIGNAL: u32 = 2;
+}
+
+/// Values of [`refusal`].
+pub const REFUSALS: usize = 3;
+
 /// Room for a cgroup's path with the zero that ends it. Those of Kubernetes have up to 300 bytes.
 pub const PATH: usize = 512;
 
@@ -118,6 +131,13 @@ pub struct Slot {
     /// At [`stage::ROOT`] only the calls of threads that went on to `execve` without reaching a
     /// higher stage are here: what they did since their last marker.
     pub runtime: [Bitmap; STAGES],
+    /// Calls that a seccomp filter kept from running, of the application and of the OCI runtime from [`stage::ROOT`] on, by
+    /// [`refusal`] and ABI. Another time the call may have run.
+    pub refused: [[Bitmap; ABIS]; REFUSALS],
+    /// The errnos of [`refusal::ERRNO`]: a bit for each below 63, and bit 63 for all above.
+    pub errnos: u64,
+    /// Tasks under a filter of which could not be kept what they do: calls of theirs that a filter refused may be missing.
+    pub lost_refusals: u64,
 }
 
 impl Slot {
@@ -131,6 +151,9 @@ impl Slot {
         mount_namespace: 0,
         application: [[0; WORDS]; ABIS],
         runtime: [[0; WORDS]; STAGES],
+        refused: [[[0; WORDS]; ABIS]; REFUSALS],
+        errnos: 0,
+        lost_refusals: 0,
     };
 }
 
@@ -190,6 +213,10 @@ pub struct Offsets {
     pub task_group_leader: u64,
     /// `task_struct.thread_info.status` (0 where there is none: only x86-64 has it)
     pub task_status: u64,
+    /// `task_struct.seccomp.mode`
+    pub task_seccomp_mode: u64,
+    /// `task_struct.exit_code`
+    pub task_exit_code: u64,
     /// `css_set.dfl_cgrp`
     pub css_set_dfl_cgrp: u64,
     /// `cgroup.kn`

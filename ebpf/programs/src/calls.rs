@@ -1,4 +1,5 @@
-//! `sys_enter`: sets the bit of the call in the slot of the caller's cgroup.
+//! `sys_enter`: sets the bit of the call in the slot of the caller's cgroup. The kernel gets here only when seccomp has
+//! let the call run.
 
 use aya_ebpf::{
     EbpfContext,
@@ -14,6 +15,7 @@ use crate::{
     kernel::{self, Registers, Task},
     lineage,
     maps::{CGROUPS, SLOTS},
+    refused,
     slots::{position, set},
 };
 
@@ -46,7 +48,8 @@ pub fn sys_enter_event(ctx: TracePointContext) -> u32 {
     0
 }
 
-/// Whether a native call's bit is set in the slot. The bit comes first: fewer values outlive the helper's call.
+/// Whether nothing is left to do for a native call: its bit is set in the slot, and no filter might refuse it. The bit comes
+/// first: fewer values outlive the helper's call.
 #[inline(always)]
 fn is_recorded(registers: Registers, number: u64, index: u32) -> bool {
     if number >= u64::from(CALLS) {
@@ -57,7 +60,8 @@ fn is_recorded(registers: Registers, number: u64, index: u32) -> bool {
     let bitmap = unsafe { &raw const (*slot).application[ABI_NATIVE as usize] };
     let (word, bit) = position(number);
     // SAFETY: `word` is within the bitmap.
-    unsafe { (*bitmap.cast::<Shared>().add(word)).load() & bit != 0 && !kernel::is_compat(registers) }
+    let is_set = unsafe { (*bitmap.cast::<Shared>().add(word)).load() & bit != 0 };
+    is_set && !kernel::is_compat(registers) && refused::lets_run(Task::current(), index)
 }
 
 /// Everything but the hot path: finds slot and phase, and records the call.
@@ -71,6 +75,7 @@ fn look_up(registers: Registers, number: u64) -> u64 {
         return 0;
     };
     let Some(slot) = SLOTS.get_ptr_mut(index) else { return 0 };
+    refused::lets_run(task, index);
     let (abi, number) = kernel::abi(registers, number);
     match lineage::entrant(task, index, slot) {
         None => {
@@ -83,7 +88,7 @@ fn look_up(registers: Registers, number: u64) -> u64 {
 }
 
 #[inline(always)]
-fn record_application(slot: *mut Slot, abi: u32, number: u64) {
+pub fn record_application(slot: *mut Slot, abi: u32, number: u64) {
     if number >= u64::from(CALLS) {
         shared!((*slot).unknown_numbers).increment();
         return;

@@ -20,6 +20,8 @@ pub static KERNEL: Kernel = Kernel {
         task_cgroups: 0,
         task_group_leader: 0,
         task_status: 0,
+        task_seccomp_mode: 0,
+        task_exit_code: 0,
         css_set_dfl_cgrp: 0,
         cgroup_kn: 0,
         cgroup_root: 0,
@@ -96,6 +98,24 @@ impl Task {
             let namespaces = field(self.0.cast(), known(&KERNEL.offsets.task_nsproxy));
             field(namespaces, known(&KERNEL.offsets.nsproxy_mnt_ns))
         }
+    }
+
+    /// Whether it runs under a seccomp filter.
+    #[inline(always)]
+    pub fn is_filtered(self) -> bool {
+        /// `SECCOMP_MODE_FILTER` of linux/seccomp.h.
+        const FILTER: u32 = 2;
+        // SAFETY: a task's field.
+        let mode: u32 = unsafe { field(self.0.cast(), known(&KERNEL.offsets.task_seccomp_mode)) };
+        mode == FILTER
+    }
+
+    /// The signal that it ends by, while it ends.
+    #[inline(always)]
+    pub fn exit_signal(self) -> u32 {
+        // SAFETY: a task's field.
+        let code: u32 = unsafe { field(self.0.cast(), known(&KERNEL.offsets.task_exit_code)) };
+        code & 0x7f
     }
 
     /// Whether it is in a 32-bit call (x86-64 only). Exact: the entry paths set it, whatever the code segment and the
@@ -181,6 +201,35 @@ impl Registers {
         const MODE32: u64 = 0x10;
         // SAFETY: a register.
         unsafe { field::<u64>(self.0, PSTATE) & MODE32 != 0 }
+    }
+
+    /// The number of the system call that a task is in.
+    #[inline(always)]
+    pub fn number(self) -> u64 {
+        /// `orig_ax`.
+        const X86: u64 = 120;
+        /// `syscallno`.
+        const ARM: u64 = 280;
+        if known(&KERNEL.machine) == MACHINE_X86_64 {
+            // SAFETY: a register.
+            unsafe { field(self.0, X86) }
+        } else {
+            // SAFETY: a register.
+            unsafe { field::<u32>(self.0, ARM) }.into()
+        }
+    }
+
+    /// What the register of a call's result holds when seccomp has undone the call, to send a signal instead.
+    #[inline(always)]
+    pub fn undone(self) -> u64 {
+        /// `orig_x0`.
+        const ARM: u64 = 272;
+        if known(&KERNEL.machine) == MACHINE_X86_64 {
+            self.number()
+        } else {
+            // SAFETY: a register.
+            unsafe { field(self.0, ARM) }
+        }
     }
 
     /// A system call's argument: the first (0), second or third. Of a native call.

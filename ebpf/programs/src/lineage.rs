@@ -18,8 +18,8 @@ use crate::{
     cache,
     entrant::Entrant,
     kernel::{self, Binprm, Cgroup, Task},
-    maps::{CGROUPS, ENTRANTS, OWNERS, SLOTS},
-    slots,
+    maps::{CGROUPS, ENTRANTS, FILTERED, OWNERS, SLOTS},
+    refused, slots,
 };
 
 /// The running task's entry as an entrant of a slot, if it is one.
@@ -96,6 +96,7 @@ pub fn fork(ctx: BtfTracePointContext) -> i32 {
     cache::forget(child);
     let cgroup = child.cgroup_id();
     let Some(index) = slot_of(cgroup) else { return 0 };
+    refused::fork(child, index);
     let origin = kernel::current_cgroup_id();
     if origin != cgroup && slot_of(origin) != Some(index) {
         enter(child, index);
@@ -181,6 +182,8 @@ fn starts_with<const N: usize>(name: &[u8; 20], prefix: &[u8; N]) -> bool {
 pub fn attach(ctx: BtfTracePointContext) -> i32 {
     let (cgroup, task) = (Cgroup(ctx.arg(0)), Task(ctx.arg(2)));
     if cgroup.is_v2() {
+        // Of calls that it makes elsewhere nothing is noted.
+        FILTERED.delete(task);
         moved(task, slot_of(cgroup.id()));
         // Last: what its threads look up from now on must find what was just stored.
         cache::invalidate();

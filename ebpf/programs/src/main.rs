@@ -1,7 +1,8 @@
 //! Records which system calls each container makes. A container is a cgroup v2; what it did is one bit per call
 //! in a slot of its own.
 //!
-//! - [`calls`]: `sys_enter`, the only program that runs often.
+//! - [`calls`]: `sys_enter`, the program that runs at every call.
+//! - [`refused`]: `sys_exit`, for calls that a seccomp filter did not let run.
 //! - [`slots`]: bits of a slot.
 //! - [`entrant`]: how far an OCI runtime has come in preparing a container.
 //! - [`lineage`]: `fork`, `exec` and moves between cgroups: is a task the container's application, or an OCI
@@ -19,6 +20,7 @@ mod entrant;
 mod kernel;
 mod lineage;
 mod maps;
+mod refused;
 mod slots;
 
 #[unsafe(no_mangle)]

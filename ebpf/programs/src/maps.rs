@@ -44,6 +44,10 @@ pub static ENROL_NEW: Array<u64, 1> = Array::new();
 #[btf_map]
 pub static ENTRANTS: TaskStorage<Entrant> = TaskStorage::new();
 
+/// Tasks of recorded cgroups under a seccomp filter: 1 while in a call that the filter let run.
+#[btf_map]
+pub static FILTERED: TaskStorage<u64> = TaskStorage::new();
+
 /// Storage that belongs to a task (`aya-ebpf` has none yet).
 #[repr(C)]
 pub struct TaskStorage<T> {

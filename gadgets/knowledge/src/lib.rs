@@ -47,14 +47,25 @@ pub mod on {
 ///   without them a start that fails hangs instead of failing, because the OCI runtime cannot end.
 /// - `execve`: whoever starts the program makes it when the filter is already in force. A recording
 ///   that began later has not seen it.
-pub const ALWAYS: [&str; 3] = ["execve", "exit", "exit_group"];
+/// - `rt_sigreturn`: ends a signal's handler. Whether a signal came while one recorded is chance; a program that may not make it
+///   dies of the first one.
+/// - `restart_syscall`: the kernel makes it in the program's place, when the program goes on after it was stopped in a call that
+///   waits (by a debugger, a checkpoint, or a cgroup that is frozen).
+pub const ALWAYS: [&str; 5] = ["execve", "exit", "exit_group", "restart_syscall", "rt_sigreturn"];
+
+/// What a profile has to allow besides, where 32-bit programs run: what `rt_sigreturn` is for handlers of their older kind.
+pub const ALWAYS_COMPAT: [&str; 1] = ["sigreturn"];
+
+/// What the vDSO answers without a system call, or by one, whatever the clock of the machine is (vdso(7)). A profile that was made on
+/// one machine is used on others.
+pub const VDSO: [&str; 5] = ["clock_getres", "clock_gettime", "getcpu", "gettimeofday", "time"];
 
 /// What a profile has to allow besides, where an OCI runtime prepares the container under the filter.
 ///
-/// runc is a Go program. Between loading the filter and `execve` its threads may have to wait for each other, or be
-/// interrupted by Go's scheduler, and come back: in one start it happens, and in the next it does not (of 291 recorded
-/// starts `futex` was in 36 %, `rt_sigreturn` in 17 %; nothing else differed). Where they are refused, runc crashes.
-pub const START: [&str; 2] = ["futex", "rt_sigreturn"];
+/// runc is a Go program. Between loading the filter and `execve` its threads may have to wait for each other: in one start it
+/// happens, and in the next it does not (of 291 recorded starts `futex` was in 36 %; but for `rt_sigreturn` nothing else
+/// differed). Where it is refused, runc crashes.
+pub const START: [&str; 1] = ["futex"];
 
 /// A group of system calls that serve one purpose, as systemd has them.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,9 +1,13 @@
 //! Gadget `seccomp`: from recorded system calls to a seccomp policy, one for each container.
 //!
 //! The policy refuses everything (`default-action`) but one list of names: what was recorded, what
-//! `include` adds, [`ALWAYS`], and for a container [`START`], less what `exclude` takes away. A name
+//! `include` adds, [`ALWAYS`], [`VDSO`], and for a container [`START`], less what `exclude` takes away. A name
 //! stands for the call in every architecture of the policy; a call that a 32-bit program made
 //! carries the name that the 32-bit table has for it.
+//!
+//! A filter may have refused calls while they were recorded, such as the default profile of a container engine. Those that it
+//! answered with `ENOSYS` are answered so by the policy too: the program knows how to do without them, but might take any other
+//! answer for a failure (`clone3`, of glibc's threads). Others are told of, and are allowed only with `include-refused`.
 //!
 //! Where the run asks for an object of the cluster, the policy becomes a `SeccompProfile`: see [`object`].
 //!
@@ -16,7 +20,10 @@
 //!
 //! let capture = testing::capture("web").call(Abi::Native, 0, "read", Phases::APPLICATION).build();
 //! let run = testing::gadget::<SeccompAdvisor>().param("exclude", "exit").run(vec![capture]);
-//! assert_eq!(run.policies[0].rules[0].names, ["execve", "exit_group", "read"]);
+//! assert_eq!(run.policies[0].rules[0].names, [
+//!     "clock_getres", "clock_gettime", "execve", "exit_group", "getcpu", "gettimeofday", "read", "restart_syscall",
+//!     "rt_sigreturn", "time"
+//! ]);
 //! ```
 
 pub mod object;
@@ -25,14 +32,17 @@ use std::collections::BTreeSet;
 
 use gadget_sdk::{
     Abi, Action, Architecture, Capture, Choice, Description, Error, Gadget, Machine, Module, Parameters,
-    Params, Phases, Policy, Rule, Run, Syscall, log, module::Verb,
+    Params, Phases, Policy, Refusal, Rule, Run, Syscall, log, module::Verb,
 };
 
-pub use syscall_knowledge::{ALWAYS, START};
+pub use syscall_knowledge::{ALWAYS, ALWAYS_COMPAT, START, VDSO};
 
 use crate::object::Wanted;
 
 gadget_sdk::export_gadget!(SeccompAdvisor);
+
+/// As if the kernel did not have the call.
+const MISSING: Action = Action::Errno(Some(38));
 
 /// The largest errno that a filter can return: the kernel's `MAX_ERRNO`.
 const ERRNO_MAX: i64 = 4095;
@@ -55,6 +65,8 @@ struct Given {
     include: Vec<String>,
     /// Calls not to allow, recorded or not.
     exclude: Vec<String>,
+    /// Allow also what the program attempted and a seccomp filter refused while it was recorded.
+    include_refused: bool,
     /// Calls of the container's whole life, or only of its own program.
     #[param(default = Phase::All)]
     phase: Phase,
@@ -134,6 +146,7 @@ struct Options {
     observed_architectures: bool,
     include: Vec<String>,
     exclude: Vec<String>,
+    include_refused: bool,
     phases: Phases,
 }
 
@@ -169,6 +182,7 @@ impl Options {
             observed_architectures: given.architectures == Architectures::Observed,
             include,
             exclude,
+            include_refused: given.include_refused,
             phases: match given.phase {
                 Phase::Application => Phases::APPLICATION,
                 Phase::All => Phases::all(),
@@ -196,22 +210,61 @@ impl Options {
             }
         }
         names.extend(ALWAYS);
+        names.extend(VDSO);
+        if calls().any(|call| call.abi == Abi::Compat) {
+            names.extend(ALWAYS_COMPAT);
+        }
         if self.phases.contains(Phases::RUNTIME) && calls().any(|call| call.phases.contains(Phases::RUNTIME))
         {
             names.extend(START);
         }
         names.extend(self.include.iter().map(String::as_str));
+        let missing = self.refused(capture, &mut names);
         for name in &self.exclude {
             names.remove(name.as_str());
         }
         if names.is_empty() {
             return invalid(format!("exclude: leaves nothing to allow for {}", capture.container()));
         }
+        let mut rules = vec![Rule::allow(names.into_iter().map(str::to_owned).collect())];
+        if !missing.is_empty() {
+            rules.push(Rule { names: missing, action: MISSING, args: Vec::new() });
+        }
         Ok(Some(Policy {
             default_action: self.default_action,
             architectures: self.architectures(capture.machine(), |abi| calls().any(|call| call.abi == abi)),
-            rules: vec![Rule::allow(names.into_iter().map(str::to_owned).collect())],
+            rules,
         }))
+    }
+
+    /// Decides on the calls that a filter refused, and are not allowed already: allows them if that is wanted, or tells of them. Returns
+    /// those that the program does without when they are missing.
+    fn refused<'a>(&'a self, capture: &'a Capture, names: &mut BTreeSet<&'a str>) -> Vec<String> {
+        let refused: Vec<_> = capture
+            .refused()
+            .iter()
+            .filter_map(|call| Some((call.name.as_deref()?, call)))
+            .filter(|(name, _)| !names.contains(name) && !self.exclude.iter().any(|other| other == name))
+            .collect();
+        if self.include_refused {
+            names.extend(refused.into_iter().map(|(name, _)| name));
+            return Vec::new();
+        }
+        let (missing, others): (Vec<_>, Vec<_>) =
+            refused.into_iter().partition(|(_, call)| call.answer == Refusal::MISSING);
+        if !others.is_empty() {
+            let calls: Vec<_> = others.iter().map(|(_, call)| call.to_string()).collect();
+            let container = capture.container().to_string();
+            log::warn(
+                "attempted, and refused by the seccomp filter in force; not allowed without include-refused=true",
+                &[("calls", &calls.join(", ")), ("container", &container)],
+            );
+        }
+        if self.default_action == MISSING {
+            return Vec::new();
+        }
+        let missing: BTreeSet<_> = missing.into_iter().map(|(name, _)| name.to_owned()).collect();
+        missing.into_iter().collect()
     }
 
     fn architectures(&self, machine: Machine, observed: impl Fn(Abi) -> bool) -> Vec<Architecture> {

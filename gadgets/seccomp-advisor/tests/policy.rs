@@ -1,11 +1,13 @@
 //! Each parameter, and each edge, of the gadget `seccomp`.
 
+use std::collections::BTreeSet;
+
 use gadget_sdk::{
     Abi, Action, Architecture, Capture, Document, Error, Formatter, Loss, Machine, Module, Params, Phases,
-    Policy, formatter, output,
+    Policy, Refusal, Rule, formatter, output,
     testing::{self, CaptureBuilder, GadgetRun, Outcome},
 };
-use seccomp_advisor::{ALWAYS, START, SeccompAdvisor};
+use seccomp_advisor::{ALWAYS, START, SeccompAdvisor, VDSO};
 
 fn advisor() -> GadgetRun<SeccompAdvisor> {
     testing::gadget()
@@ -31,6 +33,12 @@ fn policy(run: &GadgetRun<SeccompAdvisor>, capture: Capture) -> Policy {
 
 fn names(policy: &Policy) -> &[String] {
     &policy.rules[0].names
+}
+
+/// These names, and those that every policy allows, in order.
+fn and_added(own: &[&str]) -> Vec<String> {
+    let all: BTreeSet<_> = own.iter().chain(&ALWAYS).chain(&VDSO).map(|name| (*name).to_owned()).collect();
+    all.into_iter().collect()
 }
 
 fn log(outcome: &Outcome) -> Vec<String> {
@@ -62,14 +70,20 @@ fn it_allows_what_was_recorded_and_nothing_else() {
         rules: [
             Rule {
                 names: [
+                    "clock_getres",
+                    "clock_gettime",
                     "close",
                     "execve",
                     "exit",
                     "exit_group",
                     "fchown",
                     "futex",
+                    "getcpu",
+                    "gettimeofday",
                     "read",
+                    "restart_syscall",
                     "rt_sigreturn",
+                    "time",
                     "write",
                 ],
                 action: Action::Allow,
@@ -89,19 +103,10 @@ fn names_are_sorted_and_unique() {
         .call(Abi::X32, 0, "read", Phases::APPLICATION)
         .build();
     let policy = policy(&advisor(), capture);
-    let want = [
-        "close",
-        "execve",
-        "exit",
-        "exit_group",
-        "fchown",
-        "futex",
-        "mmap2",
-        "read",
-        "rt_sigreturn",
-        "write",
-    ];
-    assert_eq!(names(&policy), want);
+    assert_eq!(
+        names(&policy),
+        and_added(&["close", "fchown", "futex", "mmap2", "read", "sigreturn", "write"])
+    );
 }
 
 #[test]
@@ -139,7 +144,7 @@ fn impossible_parameters_are_named() {
         invalid(&given("include", "read,Read")),
         invalid(&given("exclude", "../read")),
         invalid(&given("include", "bpf").param("exclude", "bpf")),
-        invalid(&given("exclude", "close,execve,exit,exit_group,fchown,futex,read,rt_sigreturn,write")),
+        invalid(&given("exclude", &and_added(&["close", "fchown", "futex", "read", "write"]).join(","))),
     ];
     insta::assert_snapshot!(rows.join("\n"), @r#"
     default-errno: 0 is no errno; they are 1 to 4095
@@ -186,32 +191,25 @@ fn an_architecture_of_another_phase_is_not_observed() {
 #[test]
 fn the_application_alone() {
     let policy = policy(&advisor().param("phase", "application"), web().build());
-    assert_eq!(names(&policy), ["close", "execve", "exit", "exit_group", "read", "write"]);
+    assert_eq!(names(&policy), and_added(&["close", "read", "write"]));
 }
 
 #[test]
 fn included_calls_are_allowed() {
     let policy = policy(&advisor().param("include", "ptrace, read,,_llseek"), web().build());
-    let want = [
-        "_llseek",
-        "close",
-        "execve",
-        "exit",
-        "exit_group",
-        "fchown",
-        "futex",
-        "ptrace",
-        "read",
-        "rt_sigreturn",
-        "write",
-    ];
-    assert_eq!(names(&policy), want);
+    assert_eq!(
+        names(&policy),
+        and_added(&["_llseek", "close", "fchown", "futex", "ptrace", "read", "write"])
+    );
 }
 
 #[test]
 fn excluded_calls_are_not() {
     let outcome = advisor().param("exclude", "fchown,exit,bpf,futex,rt_sigreturn").run(vec![web().build()]);
-    assert_eq!(names(&outcome.policies[0]), ["close", "execve", "exit_group", "read", "write"]);
+    let without = ["exit", "rt_sigreturn"];
+    let expected =
+        and_added(&["close", "read", "write"]).into_iter().filter(|name| !without.contains(&&**name));
+    assert_eq!(names(&outcome.policies[0]), expected.collect::<Vec<_>>());
     insta::assert_snapshot!(log(&outcome).join("\n"), @"
     warn: a container may not start or end without this call excluded=exit
     warn: a container may not start or end without this call excluded=futex
@@ -225,7 +223,11 @@ fn what_every_policy_allows_is_enough_to_start_and_end() {
     let capture = testing::capture("true").call(Abi::Native, 12, "brk", Phases::APPLICATION).build();
     let policy = policy(&advisor(), capture);
     assert!(ALWAYS.iter().all(|name| names(&policy).iter().any(|n| n == name)));
-    assert_eq!(names(&policy).len(), ALWAYS.len() + 1);
+    assert!(VDSO.iter().all(|name| names(&policy).iter().any(|n| n == name)));
+    assert_eq!(names(&policy).len(), ALWAYS.len() + VDSO.len() + 1);
+
+    let compat = testing::capture("true").call(Abi::Compat, 45, "brk", Phases::APPLICATION).build();
+    assert!(names(&self::policy(&advisor(), compat)).contains(&"sigreturn".to_owned()));
 }
 
 /// runc's Go runtime makes these in one start and not in the next.
@@ -233,9 +235,9 @@ fn what_every_policy_allows_is_enough_to_start_and_end() {
 fn what_a_runtime_may_need_at_any_time_is_allowed_where_one_was_seen() {
     let application = testing::capture("true").call(Abi::Native, 12, "brk", Phases::APPLICATION);
     let has = |policy: &Policy| START.map(|name| names(policy).iter().any(|n| n == name));
-    assert_eq!(has(&policy(&advisor(), application.build())), [false, false]);
-    assert_eq!(has(&policy(&advisor(), web().build())), [true, true]);
-    assert_eq!(has(&policy(&advisor().param("phase", "application"), web().build())), [false, false]);
+    assert_eq!(has(&policy(&advisor(), application.build())), [false]);
+    assert_eq!(has(&policy(&advisor(), web().build())), [true]);
+    assert_eq!(has(&policy(&advisor().param("phase", "application"), web().build())), [false]);
 }
 
 #[test]
@@ -283,7 +285,7 @@ fn each_container_gets_its_own() {
     let outcome = advisor().run(vec![web().build(), other]);
     let about: Vec<_> = outcome.emitted.iter().map(|emitted| emitted.about.join(" ")).collect();
     assert_eq!(about, ["shop/web-0/app", "db"]);
-    assert_eq!(names(&outcome.policies[1]), ["execve", "exit", "exit_group", "fsync"]);
+    assert_eq!(names(&outcome.policies[1]), and_added(&["fsync"]));
     assert_eq!(log(&outcome), [""; 0]);
 }
 
@@ -400,6 +402,16 @@ fn it_describes_itself() {
                 default: None,
             },
             Spec {
+                name: "include-refused",
+                help: "Allow also what the program attempted and a seccomp filter refused while it was recorded.",
+                kind: Kind::Boolean,
+                default: Some(
+                    Value::Boolean(
+                        false,
+                    ),
+                ),
+            },
+            Spec {
                 name: "phase",
                 help: "Calls of the container's whole life, or only of its own program.",
                 kind: Kind::Choice(
@@ -426,4 +438,63 @@ fn it_describes_itself() {
         ],
     }
     "#);
+}
+
+/// Recorded under a filter that refuses some calls in each way; `read` it has refused only once.
+fn confined() -> CaptureBuilder {
+    web()
+        .refused(Abi::Native, 435, "clone3", Refusal::MISSING)
+        .refused(Abi::Compat, 435, "clone3", Refusal::MISSING)
+        .refused(Abi::Native, 0, "read", Refusal::Errno(Some(1)))
+        .refused(Abi::Native, 165, "mount", Refusal::Errno(Some(1)))
+        .refused(Abi::Native, 101, "ptrace", Refusal::Signal)
+        .refused(Abi::Native, 999, None, Refusal::MISSING)
+}
+
+fn missing(names: &[&str]) -> Rule {
+    let names = names.iter().copied().map(str::to_owned).collect();
+    Rule { names, action: Action::Errno(Some(38)), args: Vec::new() }
+}
+
+#[test]
+fn a_call_that_was_said_to_be_missing_is_missing_under_the_policy_too() {
+    let policy = policy(&advisor(), confined().build());
+    assert_eq!(policy.rules[1..], [missing(&["clone3"])]);
+    assert!(!names(&policy).contains(&"clone3".to_owned()) && !names(&policy).contains(&"mount".to_owned()));
+}
+
+#[test]
+fn what_was_attempted_in_vain_is_told_and_allowed_only_if_that_is_wanted() {
+    let told = advisor().run(vec![confined().build()]);
+    let lines = log(&told);
+    let line = lines.iter().find(|line| line.contains("attempted")).expect("it is told");
+    assert!(line.contains("ptrace (SIGSYS), mount (EPERM)"), "{line}");
+    assert!(line.contains("include-refused=true") && line.contains("shop/web-0/app"), "{line}");
+    assert!(!line.contains("read") && !line.contains("clone3"), "{line}");
+
+    let all = advisor().param("include-refused", "true");
+    let policy = policy(&all, confined().build());
+    assert_eq!(policy.rules.len(), 1);
+    for name in ["clone3", "mount", "ptrace"] {
+        assert!(names(&policy).contains(&name.to_owned()), "{name}");
+    }
+    let quiet = all.run(vec![confined().build()]);
+    assert!(!log(&quiet).iter().any(|line| line.contains("attempted")));
+}
+
+#[test]
+fn parameters_decide_on_refused_calls_as_on_others() {
+    for (name, value) in [("include", "clone3"), ("exclude", "clone3"), ("default-errno", "38")] {
+        let policy = policy(&advisor().param(name, value), confined().build());
+        assert_eq!(policy.rules.len(), 1, "{name}={value}");
+        assert_eq!(names(&policy).contains(&"clone3".to_owned()), name == "include");
+    }
+    let all = advisor().param("include-refused", "true").param("exclude", "mount");
+    assert!(!names(&policy(&all, confined().build())).contains(&"mount".to_owned()));
+}
+
+#[test]
+fn of_a_recording_in_which_nothing_ran_there_is_no_policy() {
+    let capture = testing::capture("app").refused(Abi::Native, 0, "read", Refusal::MISSING).build();
+    assert!(matches!(advisor().run(vec![capture]).result, Err(Error::Empty(_))));
 }

@@ -7,7 +7,7 @@
 //! - **maybe**: calls that were made, and that the profile allows with some arguments, leaves to a tracer or an agent, or
 //!   answers as a kernel that does not have them. A recording does not know arguments, so that nothing follows.
 //! - **unused**: calls that the profile allows, and that were not made. Those that every start and end needs are left out:
-//!   [`ALWAYS`], [`START`].
+//!   what the gadget `seccomp` adds by itself.
 //!
 //! Each list has the riskiest calls first; what is known of them is in [`syscall_knowledge`].
 //!
@@ -30,7 +30,7 @@ use gadget_sdk::{
     Abi, Capture, Choice, Description, Document, Error, Gadget, Module, Parameters, Phases, Run, Verdict,
     log, output::printable,
 };
-use syscall_knowledge::{ALWAYS, Risk, START, risk};
+use syscall_knowledge::{ALWAYS, ALWAYS_COMPAT, Risk, START, VDSO, risk};
 
 use crate::profile::{Answer, Profile};
 
@@ -144,7 +144,8 @@ impl Difference {
         let made: BTreeSet<&str> =
             capture.syscalls().iter().filter_map(|call| call.name.as_deref()).collect();
         let unused = profile.allowed(capture.machine()).map_or(Unused::Unlimited, |names| {
-            let needed = |name: &str| ALWAYS.contains(&name) || START.contains(&name);
+            let added = [&ALWAYS[..], &ALWAYS_COMPAT, &START, &VDSO];
+            let needed = |name: &str| added.iter().any(|added| added.contains(&name));
             let unused = names.into_iter().filter(|name| !made.contains(name) && !needed(name));
             let mut unused: Vec<_> = unused.map(|name| (name.to_owned(), risk(name))).collect();
             unused.sort_by(|a, b| (b.1, &a.0).cmp(&(a.1, &b.0)));

@@ -1,8 +1,11 @@
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Abi, Container, Machine, Phases, Syscall};
+use crate::{Abi, Container, Machine, Phases, RefusedCall, Syscall};
 
 /// What one container was seen to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +17,9 @@ pub struct Capture {
     pub machine: Machine,
     /// The calls, each once, ordered by ABI and number.
     pub syscalls: Vec<Syscall>,
+    /// Calls that a seccomp filter kept from running, each once with each answer, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedCall>,
     /// What may be missing from them.
     pub completeness: Completeness,
 }
@@ -32,6 +38,7 @@ impl Capture {
             phases.application |= call.phases.application;
         }
         let syscalls = calls.into_iter().map(|((abi, number), phases)| Syscall { abi, number, phases });
+        let refused: BTreeSet<_> = captures.iter().flat_map(|c| &c.refused).copied().collect();
         let mut losses: Vec<Loss> = Vec::new();
         for loss in captures.iter().flat_map(|c| &c.completeness.losses) {
             match losses.iter_mut().find_map(|known| Some((known.with(*loss)?, known))) {
@@ -41,7 +48,8 @@ impl Capture {
         }
         let from_start = captures.iter().all(|c| c.completeness.from_start);
         let completeness = Completeness { losses, from_start };
-        Some(Self { container, machine, syscalls: syscalls.collect(), completeness })
+        let (syscalls, refused) = (syscalls.collect(), refused.into_iter().collect());
+        Some(Self { container, machine, syscalls, refused, completeness })
     }
 }
 
@@ -82,6 +90,8 @@ pub enum Loss {
     /// Calls of `seccomp` that the kernel refused only because the recorder uses seccomp itself: what the program
     /// would have done otherwise is missing.
     SeccompRefused(u64),
+    /// Tasks under a seccomp filter that could not be watched: which of their calls the filter refused is not known.
+    Refusals(u64),
 }
 
 impl Loss {
@@ -93,6 +103,7 @@ impl Loss {
             (Self::ChildCgroups(a), Self::ChildCgroups(b)) => Self::ChildCgroups(a + b),
             (Self::Phases(a), Self::Phases(b)) => Self::Phases(a + b),
             (Self::SeccompRefused(a), Self::SeccompRefused(b)) => Self::SeccompRefused(a + b),
+            (Self::Refusals(a), Self::Refusals(b)) => Self::Refusals(a + b),
             // Counted for the whole machine: both captures tell of the same events.
             (Self::SlotsExhausted(a), Self::SlotsExhausted(b)) => Self::SlotsExhausted(a.max(b)),
             (Self::MissedEvents(a), Self::MissedEvents(b)) => Self::MissedEvents(a.max(b)),
@@ -112,6 +123,9 @@ impl fmt::Display for Loss {
             }
             Self::Phases(n) => write!(f, "{n} processes whose phase could not be kept"),
             Self::MissedEvents(n) => write!(f, "{n} events that the kernel did not deliver"),
+            Self::Refusals(n) => {
+                write!(f, "{n} calls of tasks under a seccomp filter, which may have been refused")
+            }
             Self::SeccompRefused(n) => write!(
                 f,
                 "{n} requests for a seccomp listener or seccomp's strict mode, which the kernel refused because of the recorder"
@@ -123,6 +137,7 @@ impl fmt::Display for Loss {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Refusal;
 
     fn capture(calls: &[(u32, Phases)], losses: &[Loss], from_start: bool) -> Capture {
         let call = |&(number, phases)| Syscall { abi: Abi::Native, number, phases };
@@ -130,6 +145,7 @@ mod tests {
             container: Container::default(),
             machine: Machine::X86_64,
             syscalls: calls.iter().map(call).collect(),
+            refused: Vec::new(),
             completeness: Completeness { losses: losses.to_vec(), from_start },
         }
     }
@@ -140,9 +156,16 @@ mod tests {
         let one = capture(&[(1, Phases::RUNTIME), (5, Phases::APPLICATION)], &[Loss::Phases(1), slots], true);
         let two =
             capture(&[(0, Phases::RUNTIME), (1, Phases::APPLICATION)], &[slots, Loss::Phases(2)], false);
+        let refused = |number, answer| RefusedCall { abi: Abi::Native, number, answer };
+        let (a, b) = (refused(1, Refusal::MISSING), refused(7, Refusal::Signal));
+        let one = Capture { refused: vec![b], ..one };
+        let two = Capture { refused: vec![a, b], ..two };
         let pod = Container { id: "pod".into(), ..Container::default() };
         let union = Capture::union(pod.clone(), &[&one, &two]).unwrap();
         let want = [(0, Phases::RUNTIME), (1, Phases::BOTH), (5, Phases::APPLICATION)];
+        let all = Capture { refused: vec![a, b], ..union.clone() };
+        assert_eq!(union, all);
+        let union = Capture { refused: Vec::new(), ..union };
         assert_eq!(union, Capture { container: pod, ..capture(&want, &[Loss::Phases(3), slots], false) });
         assert_eq!(Capture::union(Container::default(), &[]), None);
     }

@@ -1,7 +1,7 @@
 //! The domain of gadgetd, and nothing of the machinery around it.
 //!
-//! What a recording is ([`Capture`]: which [`Container`] made which [`Syscall`]s, and what the
-//! recording may have missed), what is made of it ([`Policy`]), and the traits through which the
+//! What a recording is ([`Capture`]: which [`Container`] made which [`Syscall`]s, which a filter
+//! refused, and what the recording may have missed), what is made of it ([`Policy`]), and the traits through which the
 //! rest of gadgetd reaches the kernel ([`SyscallSource`], [`CgroupSource`]). No eBPF, WebAssembly, Kubernetes or async runtime is
 //! known here; the crates that know them depend on this one.
 //!
@@ -20,6 +20,7 @@ pub mod kube;
 pub mod oci;
 pub mod parameter;
 pub mod policy;
+mod refused;
 mod source;
 pub mod spo;
 mod syscall;
@@ -29,5 +30,6 @@ pub use abi::{Abi, Machine};
 pub use capture::{Capture, Completeness, Loss};
 pub use container::{Container, Pod};
 pub use policy::Policy;
+pub use refused::{Refusal, RefusedCall};
 pub use source::{CgroupEvent, CgroupId, CgroupSource, Enrolled, Entry, Recorded, SyscallSource};
 pub use syscall::{Phases, Syscall, syscall_number};

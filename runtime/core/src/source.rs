@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::{Completeness, Loss, Syscall};
+use crate::{Completeness, Loss, RefusedCall, Syscall};
 
 /// The id of a cgroup v2: the inode number of its directory, and what the kernel's
 /// `bpf_get_current_cgroup_id` gives.
@@ -46,6 +46,8 @@ pub enum CgroupEvent {
 pub struct Recorded {
     /// The calls, each once, ordered by ABI and number.
     pub syscalls: Vec<Syscall>,
+    /// Calls that a seccomp filter kept from running, each once with each answer, in order.
+    pub refused: Vec<RefusedCall>,
     /// What may be missing from them.
     pub completeness: Completeness,
     /// Time since the last call that was new; `None` before the first.

@@ -145,6 +145,7 @@ async fn run(gadget: &Gadget, param: &str) -> Result<Report, RunError> {
         container: Container { id: "web".into(), ..Container::default() },
         machine: Machine::X86_64,
         syscalls: vec![Syscall { abi: Abi::Native, number: 0, phases: Phases::APPLICATION }],
+        refused: Vec::new(),
         completeness: Completeness::default(),
     };
     let (captures, reason) = ([capture].into(), Reason::OnDemand);

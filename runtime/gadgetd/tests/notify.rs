@@ -193,7 +193,8 @@ fn interrupted_calls_are_told() {
     );
     let finished = record(&["perl", "-e", &script]).code(0).says("failed: 20").says("EINTR");
     // Perl's own calls, between those, are interrupted as well.
-    let counted = finished.stderr.split("signals interrupted ").nth(1).and_then(|text| text.split(' ').next());
+    let counted =
+        finished.stderr.split("signals interrupted ").nth(1).and_then(|text| text.split(' ').next());
     assert!(counted.unwrap().parse::<u64>().unwrap() >= 20, "{finished:?}");
     let quiet = record(&["true"]).code(0);
     assert!(!quiet.stderr.contains("interrupted"), "{quiet:?}");
@@ -240,9 +241,8 @@ fn nothing_hangs_when_the_supervisor_is_killed() {
     for answering in [false, true] {
         let number = unique_number();
         // One that only waits, one that would try for ever, and one that is no child of the command any more.
-        let script = format!(
-            "setsid sleep {number} & perl -e 'while (1) {{ getppid }}' {number} & echo ready; wait"
-        );
+        let script =
+            format!("setsid sleep {number} & perl -e 'while (1) {{ getppid }}' {number} & echo ready; wait");
         let running = begin(&["sh", "-c", &script], Stdio::null());
         running.stderr.until("ready");
         until("three processes run", || processes_with(&number).len() == 2);

@@ -46,6 +46,7 @@ fn capture() -> Capture {
             call(Abi::Compat, 13, Phases::APPLICATION),
             call(Abi::Compat, 9999, Phases::APPLICATION),
         ],
+        refused: Vec::new(),
         completeness: Completeness { losses: vec![Loss::ChildCgroups(2)], from_start: true },
     }
 }

@@ -431,7 +431,7 @@ fn a_running_process_is_recorded_with_what_it_starts() {
     // `ls` has ended; the recording ends first, the process goes on.
     target.stdout.until("listed");
     recording.signal(Signal::INT);
-    let names = recording.finish().code(0).names();
+    let names = recording.finish().code(0).says("began while it already ran").names();
     assert!(has(&names, "getdents64"), "what it started: {names:?}");
     assert_eq!(hierarchy.of_process(pid.cast_signed()).unwrap(), before, "it is moved back");
     target.line("end");
@@ -484,6 +484,7 @@ fn a_cgroup_that_does_not_exist_yet_is_recorded_from_its_first_call() {
     let below = TestCgroup::make(&container.0.join("below"));
     below.start("mkdir /proc/x").finish().code(1);
     let finished = recording.finish().code(0).says("no processes any more");
+    assert!(!finished.stderr.contains("already ran"), "{finished:?}");
     let names = finished.names();
     for name in ["execve", "brk", "mkdir", "exit_group"] {
         assert!(has(&names, name), "no {name} in {names:?}");

@@ -6,7 +6,9 @@
 //! The functions are linked by hand, unlike those of the other interfaces: only so can a name go from the system call
 //! tables into the guest's memory without a copy. The linker checks the types against the component's own.
 
-use gadgetd_core::{Abi, Capture as Recording, Completeness, Container, Loss, Machine, Phases, Syscall};
+use gadgetd_core::{
+    Abi, Capture as Recording, Completeness, Container, Loss, Machine, Phases, Refusal, RefusedCall, Syscall,
+};
 use wasmtime::component::{ComponentType, Linker, Lower, Resource, ResourceType};
 
 use crate::{bindings::captures as wit, module::interface, state::State};
@@ -25,6 +27,15 @@ struct WitSyscall {
     phases: wit::Phases,
 }
 
+#[derive(ComponentType, Lower)]
+#[component(record)]
+struct WitRefusedCall {
+    abi: wit::Abi,
+    number: u32,
+    name: Option<&'static str>,
+    answer: wit::Refusal,
+}
+
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     type Handle = (Resource<Capture>,);
     let mut captures = linker.instance(&interface("captures"))?;
@@ -39,6 +50,11 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
         let recording = recording(store.data(), &of)?;
         let lower = |call: &Syscall| WitSyscall::new(*call, recording.machine);
         Ok((recording.syscalls.iter().map(lower).collect::<Vec<_>>(),))
+    })?;
+    captures.func_wrap("[method]capture.refused", |store, (of,): Handle| {
+        let recording = recording(store.data(), &of)?;
+        let lower = |call: &RefusedCall| WitRefusedCall::new(*call, recording.machine);
+        Ok((recording.refused.iter().map(lower).collect::<Vec<_>>(),))
     })?;
     captures.func_wrap("[method]capture.completeness", |store, (of,): Handle| {
         Ok((wit::Completeness::from(&recording(store.data(), &of)?.completeness),))
@@ -67,14 +83,34 @@ fn recording<'a>(state: &'a State, of: &Resource<Capture>) -> wasmtime::Result<&
 impl WitSyscall {
     fn new(call: Syscall, machine: Machine) -> Self {
         Self {
-            abi: match call.abi {
-                Abi::Native => wit::Abi::Native,
-                Abi::Compat => wit::Abi::Compat,
-                Abi::X32 => wit::Abi::X32,
-            },
+            abi: call.abi.into(),
             number: call.number,
             name: call.name(machine),
             phases: call.phases.into(),
+        }
+    }
+}
+
+impl WitRefusedCall {
+    fn new(call: RefusedCall, machine: Machine) -> Self {
+        Self {
+            abi: call.abi.into(),
+            number: call.number,
+            name: call.name(machine),
+            answer: match call.answer {
+                Refusal::Errno(errno) => wit::Refusal::Errno(errno),
+                Refusal::Signal => wit::Refusal::Signal,
+            },
+        }
+    }
+}
+
+impl From<Abi> for wit::Abi {
+    fn from(abi: Abi) -> Self {
+        match abi {
+            Abi::Native => Self::Native,
+            Abi::Compat => Self::Compat,
+            Abi::X32 => Self::X32,
         }
     }
 }
@@ -129,7 +165,7 @@ impl From<&Completeness> for wit::Completeness {
             Loss::ChildCgroups(n) => wit::Loss::ChildCgroups(n),
             Loss::Phases(n) => wit::Loss::Phases(n),
             // The contract has no case of its own for the latter, and can't get one: that would break modules.
-            Loss::MissedEvents(n) | Loss::SeccompRefused(n) => wit::Loss::MissedEvents(n),
+            Loss::MissedEvents(n) | Loss::SeccompRefused(n) | Loss::Refusals(n) => wit::Loss::MissedEvents(n),
         });
         Self { losses: losses.collect(), from_start: completeness.from_start }
     }

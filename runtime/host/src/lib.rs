@@ -21,6 +21,7 @@
 //!     container: Container { id: "demo".into(), ..Container::default() },
 //!     machine: Machine::X86_64,
 //!     syscalls: vec![read],
+//!     refused: Vec::new(),
 //!     completeness: Completeness::default(),
 //! };
 //! let run = Run {

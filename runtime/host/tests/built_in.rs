@@ -14,6 +14,7 @@ fn capture(id: &str, numbers: impl IntoIterator<Item = u32>) -> Capture {
         container: Container { id: id.into(), name: Some(id.into()), ..Container::default() },
         machine: Machine::X86_64,
         syscalls: numbers.into_iter().map(call).collect(),
+        refused: Vec::new(),
         completeness: Completeness { losses: vec![], from_start: true },
     }
 }

@@ -294,7 +294,8 @@ mod tests {
         };
         let syscalls = vec![Syscall { abi: Abi::Native, number: call, phases: Phases::APPLICATION }];
         let completeness = Completeness { losses: Vec::new(), from_start: true };
-        let capture = Capture { container, machine: Machine::X86_64, syscalls, completeness };
+        let refused = Vec::new();
+        let capture = Capture { container, machine: Machine::X86_64, syscalls, refused, completeness };
         Recording { capture, ended, earlier: 0, alone: false, owner: None }
     }
 

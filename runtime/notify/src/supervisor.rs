@@ -115,10 +115,8 @@ impl Supervisor {
             },
             Half::Watches { answering, pid } => {
                 let gone = PollFlags::HUP | PollFlags::ERR;
-                let mut watched = [
-                    PollFd::new(&listener, PollFlags::empty()),
-                    PollFd::new(&answering, PollFlags::IN),
-                ];
+                let mut watched =
+                    [PollFd::new(&listener, PollFlags::empty()), PollFd::new(&answering, PollFlags::IN)];
                 poll(&mut watched, None)?;
                 if !watched[0].revents().intersects(gone) {
                     return Ok(None);
@@ -201,7 +199,10 @@ const SOCKET: i32 = 0;
 enum Half {
     Answers,
     /// Readable when the one that answers has ended.
-    Watches { answering: OwnedFd, pid: libc::pid_t },
+    Watches {
+        answering: OwnedFd,
+        pid: libc::pid_t,
+    },
 }
 
 /// Makes two processes of one. The one that answers ends with the other one, and leaves the socket to it.

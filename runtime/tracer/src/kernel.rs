@@ -139,6 +139,8 @@ fn offsets(
             Machine::X86_64 => at("task_struct", "thread_info.status")?,
             Machine::Aarch64 => 0,
         },
+        task_seccomp_mode: at("task_struct", "seccomp.mode")?,
+        task_exit_code: at("task_struct", "exit_code")?,
         css_set_dfl_cgrp: at("css_set", "dfl_cgrp")?,
         cgroup_kn: at("cgroup", "kn")?,
         cgroup_root: at("cgroup", "root")?,

@@ -30,22 +30,28 @@ enum Hook {
     Event(&'static str),
 }
 
-/// Programs and their tracepoints, in the order in which they are attached: the one that uses what the others keep up to
-/// date comes last.
-const PROGRAMS: [(&str, &str); 7] = [
+/// Programs and their tracepoints, in the order in which they are attached: [`SYS_ENTER`] comes after those that keep up to
+/// date what it uses, and before those that use what it leaves.
+const PROGRAMS: [(&str, &str); 9] = [
     ("fork", "sched_process_fork"),
     ("exec", "sched_process_exec"),
     ("attach", "cgroup_attach_task"),
     ("mkdir", "cgroup_mkdir"),
     ("populated", "cgroup_notify_populated"),
     ("rmdir", "cgroup_rmdir"),
-    ("sys_enter", "sys_enter"),
+    (SYS_ENTER, "sys_enter"),
+    ("sys_exit", "sys_exit"),
+    ("exit", "sched_process_exit"),
 ];
 
+/// The program that records.
+const SYS_ENTER: &str = "sys_enter";
+
 /// Programs that stand for others where the kernel would skip those for some tasks: their names, and their trace events.
-const ON_EVENTS: [(&str, &str, &str); 2] = [
+const ON_EVENTS: [(&str, &str, &str); 3] = [
     ("exec", "exec_event", "sched/sched_process_exec"),
-    ("sys_enter", "sys_enter_event", "raw_syscalls/sys_enter"),
+    (SYS_ENTER, "sys_enter_event", "raw_syscalls/sys_enter"),
+    ("sys_exit", "sys_exit_event", "raw_syscalls/sys_exit"),
 ];
 
 /// The programs that are used, in the order of [`PROGRAMS`].
@@ -252,11 +258,8 @@ impl Object {
     }
 
     fn attach_all(&mut self) -> Result<(), TracerError> {
-        let last = self.programs.len() - 1;
-        for (index, ((name, hook), program)) in
-            programs(self.on_events).into_iter().zip(&self.programs).enumerate()
-        {
-            if index == last {
+        for ((name, hook), program) in programs(self.on_events).into_iter().zip(&self.programs) {
+            if name.starts_with(SYS_ENTER) {
                 // What it looked up when it was last attached may have changed since.
                 self.invalidate()?;
             }

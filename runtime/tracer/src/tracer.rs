@@ -10,10 +10,10 @@ use aya::maps::MapError;
 use gadgetd_containers::Hierarchy;
 use gadgetd_core::{
     Abi, CgroupEvent, CgroupId, CgroupSource, Completeness, Enrolled, Entry, Loss, Machine, Phases, Recorded,
-    Syscall, SyscallSource,
+    Refusal, RefusedCall, Syscall, SyscallSource,
 };
 use gadgetd_ebpf_common::{
-    ARM_PRIVATE, ARM_PRIVATE_COUNT, Bitmap, CALLS, Event, Owner, PATH, Slot, event, flag, stage,
+    ARM_PRIVATE, ARM_PRIVATE_COUNT, Bitmap, CALLS, Event, Owner, PATH, Slot, event, flag, refusal, stage,
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -26,7 +26,7 @@ use crate::{
 /// How to load the tracer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TracerOptions {
-    /// How many containers can be recorded at once, 1 to [`TracerOptions::MAX_SLOTS`]. Each takes about 2 KiB of kernel
+    /// How many containers can be recorded at once, 1 to [`TracerOptions::MAX_SLOTS`]. Each takes about 3 KiB of kernel
     /// memory, all of it taken when the tracer is loaded.
     pub slots: u32,
     /// A folder on a bpf file system in which to pin everything while something is recorded. The recording then goes on
@@ -306,6 +306,7 @@ impl SyscallSource for Tracer {
         let slot = self.object.slots.get(&index, 0).map_err(map("SLOTS"))?.0;
         Ok(Recorded {
             syscalls: syscalls(&slot),
+            refused: refused(&slot),
             completeness: Completeness {
                 losses: losses(&owner, &slot).chain(self.losses()?).collect(),
                 from_start: owner.flags & flag::FROM_START != 0,
@@ -410,6 +411,29 @@ fn syscalls(slot: &Slot) -> Vec<Syscall> {
     calls
 }
 
+/// The calls of a slot that a filter kept from running.
+fn refused(slot: &Slot) -> Vec<RefusedCall> {
+    // Which of several errnos a call got is not kept.
+    let errno = (slot.errnos.is_power_of_two() && slot.errnos >> 63 == 0).then(|| slot.errnos.ilog2() as u16);
+    let answers = [
+        (refusal::ENOSYS, Refusal::MISSING),
+        (refusal::ERRNO, Refusal::Errno(errno)),
+        (refusal::SIGNAL, Refusal::Signal),
+    ];
+    let mut calls = Vec::new();
+    for (index, answer) in answers {
+        for (abi, bitmap) in Abi::ALL.into_iter().zip(&slot.refused[index as usize]) {
+            let numbers = (0..CALLS).filter(|number| has(bitmap, *number));
+            calls.extend(numbers.map(|number| {
+                let number = called(Machine::current(), abi, number);
+                RefusedCall { abi, number, answer }
+            }));
+        }
+    }
+    calls.sort_unstable();
+    calls
+}
+
 /// The number of the call that has this place in its ABI's bitmap.
 fn called(machine: Machine, abi: Abi, place: u32) -> u32 {
     let first = CALLS - ARM_PRIVATE_COUNT;
@@ -424,6 +448,7 @@ fn losses(owner: &Owner, slot: &Slot) -> impl Iterator<Item = Loss> {
         counted(slot.foreign_runtime, Loss::ForeignRuntimeCalls),
         counted(slot.lost_children + owner.lost_children, Loss::ChildCgroups),
         counted(slot.lost_phases, Loss::Phases),
+        counted(slot.lost_refusals, Loss::Refusals),
     ];
     all.into_iter().flatten()
 }

@@ -3,7 +3,7 @@
 use std::{cell::OnceCell, fmt};
 
 pub use crate::bindings::imports::captures::{
-    Abi, Completeness, Container, Loss, Machine, Phases, Pod, Syscall,
+    Abi, Completeness, Container, Loss, Machine, Phases, Pod, Refusal, RefusedCall, Syscall,
 };
 use crate::{Architecture, bindings::imports::captures::Capture as Handle};
 
@@ -21,6 +21,7 @@ pub struct Capture {
     container: OnceCell<Container>,
     machine: OnceCell<Machine>,
     syscalls: OnceCell<Vec<Syscall>>,
+    refused: OnceCell<Vec<RefusedCall>>,
     completeness: OnceCell<Completeness>,
 }
 
@@ -30,6 +31,7 @@ impl Capture {
         container: Container,
         machine: Machine,
         syscalls: Vec<Syscall>,
+        refused: Vec<RefusedCall>,
         completeness: Completeness,
     ) -> Self {
         Self {
@@ -37,6 +39,7 @@ impl Capture {
             container: container.into(),
             machine: machine.into(),
             syscalls: syscalls.into(),
+            refused: refused.into(),
             completeness: completeness.into(),
         }
     }
@@ -54,6 +57,11 @@ impl Capture {
     /// The calls, each once, ordered by ABI and number.
     pub fn syscalls(&self) -> &[Syscall] {
         self.syscalls.get_or_init(|| self.handle().syscalls())
+    }
+
+    /// The calls that a seccomp filter refused while it was recorded, each once with each answer, ordered by ABI and number.
+    pub fn refused(&self) -> &[RefusedCall] {
+        self.refused.get_or_init(|| self.handle().refused())
     }
 
     /// What the recording lost, and how it began.
@@ -79,6 +87,7 @@ impl From<Handle> for Capture {
             container: OnceCell::new(),
             machine: OnceCell::new(),
             syscalls: OnceCell::new(),
+            refused: OnceCell::new(),
             completeness: OnceCell::new(),
         }
     }
@@ -97,6 +106,34 @@ impl Machine {
                 (Abi::X32, Architecture::X32),
             ],
             Self::Aarch64 => &[(Abi::Native, Architecture::Aarch64), (Abi::Compat, Architecture::Arm)],
+        }
+    }
+}
+
+impl Refusal {
+    /// As a kernel answers that does not have the call: `ENOSYS`. Programs then do without it.
+    pub const MISSING: Self = Self::Errno(Some(38));
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Errno(Some(1)) => f.write_str("EPERM"),
+            Self::Errno(Some(38)) => f.write_str("ENOSYS"),
+            Self::Errno(Some(errno)) => write!(f, "errno {errno}"),
+            Self::Errno(None) => f.write_str("an errno"),
+            Self::Signal => f.write_str("SIGSYS"),
+        }
+    }
+}
+
+impl fmt::Display for RefusedCall {
+    /// The call and the answer: `clone3 (ENOSYS)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { abi, number, name, answer } = self;
+        match name {
+            Some(name) => write!(f, "{name} ({answer})"),
+            None => write!(f, "number {number} of the {abi} ABI ({answer})"),
         }
     }
 }

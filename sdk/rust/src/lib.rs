@@ -85,7 +85,9 @@ pub mod bindings;
 #[doc(hidden)]
 pub mod export;
 
-pub use captures::{Abi, Capture, Completeness, Container, Loss, Machine, Phases, Pod, Syscall};
+pub use captures::{
+    Abi, Capture, Completeness, Container, Loss, Machine, Phases, Pod, Refusal, RefusedCall, Syscall,
+};
 pub use formatter::{Document, Formatter, ObjectHead};
 pub use gadget::{Error, Gadget, Reason, Run};
 pub use module::{Description, Module};

@@ -21,8 +21,8 @@ use std::{cell::RefCell, fmt, marker::PhantomData};
 pub use crate::log::{Field, Level};
 use crate::{
     Abi, Capture, Completeness, Container, Description, Document, Error, Formatter, Gadget, Loss, Machine,
-    MadeObject, ObjectHead, Params, Phases, Pod, Policy, Reason, Run, Syscall, Target, Verdict, formatter,
-    gadget, kube,
+    MadeObject, ObjectHead, Params, Phases, Pod, Policy, Reason, Refusal, RefusedCall, Run, Syscall, Target,
+    Verdict, formatter, gadget, kube,
     module::Verb,
     output,
     params::{Kind, Param, Value},
@@ -40,7 +40,8 @@ pub fn capture(name: &str) -> CaptureBuilder {
         cgroup: format!("/{name}"),
     };
     let completeness = Completeness { losses: Vec::new(), from_start: true };
-    CaptureBuilder { container, machine: Machine::X86_64, syscalls: Vec::new(), completeness }
+    let (syscalls, refused) = (Vec::new(), Vec::new());
+    CaptureBuilder { container, machine: Machine::X86_64, syscalls, refused, completeness }
 }
 
 /// Makes a [`Capture`] of plain data.
@@ -49,6 +50,7 @@ pub struct CaptureBuilder {
     container: Container,
     machine: Machine,
     syscalls: Vec<Syscall>,
+    refused: Vec<RefusedCall>,
     completeness: Completeness,
 }
 
@@ -64,6 +66,20 @@ impl CaptureBuilder {
     ) -> Self {
         let name = name.into().map(str::to_owned);
         self.syscalls.push(Syscall { abi, number, name, phases });
+        self
+    }
+
+    /// Adds a call that a seccomp filter refused. Its name is `None` where the kernel's tables have none.
+    #[must_use]
+    pub fn refused<'a>(
+        mut self,
+        abi: Abi,
+        number: u32,
+        name: impl Into<Option<&'a str>>,
+        answer: Refusal,
+    ) -> Self {
+        let name = name.into().map(str::to_owned);
+        self.refused.push(RefusedCall { abi, number, name, answer });
         self
     }
 
@@ -107,7 +123,8 @@ impl CaptureBuilder {
     /// The capture, its calls ordered as the host orders them.
     pub fn build(mut self) -> Capture {
         self.syscalls.sort_by_key(|call| (call.abi, call.number));
-        Capture::new(self.container, self.machine, self.syscalls, self.completeness)
+        self.refused.sort_by_key(|call| (call.abi, call.number));
+        Capture::new(self.container, self.machine, self.syscalls, self.refused, self.completeness)
     }
 }
 

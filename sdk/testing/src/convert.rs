@@ -13,12 +13,21 @@ pub(crate) fn capture(capture: &sdk::Capture) -> core::Capture {
     let sdk::Container { id, name, pod, image, image_digest, runtime, cgroup } = capture.container().clone();
     let pod =
         pod.map(|pod| core::Pod { namespace: pod.namespace, name: pod.name, uid: pod.uid, node: pod.node });
-    let syscall = |call: &sdk::Syscall| core::Syscall {
-        abi: match call.abi {
-            sdk::Abi::Native => core::Abi::Native,
-            sdk::Abi::Compat => core::Abi::Compat,
-            sdk::Abi::X32 => core::Abi::X32,
+    let abi = |abi| match abi {
+        sdk::Abi::Native => core::Abi::Native,
+        sdk::Abi::Compat => core::Abi::Compat,
+        sdk::Abi::X32 => core::Abi::X32,
+    };
+    let refused = |call: &sdk::RefusedCall| core::RefusedCall {
+        abi: abi(call.abi),
+        number: call.number,
+        answer: match call.answer {
+            sdk::Refusal::Errno(errno) => core::Refusal::Errno(errno),
+            sdk::Refusal::Signal => core::Refusal::Signal,
         },
+    };
+    let syscall = |call: &sdk::Syscall| core::Syscall {
+        abi: abi(call.abi),
         number: call.number,
         phases: core::Phases {
             runtime: call.phases.contains(sdk::Phases::RUNTIME),
@@ -41,6 +50,7 @@ pub(crate) fn capture(capture: &sdk::Capture) -> core::Capture {
             sdk::Machine::Aarch64 => core::Machine::Aarch64,
         },
         syscalls: capture.syscalls().iter().map(syscall).collect(),
+        refused: capture.refused().iter().map(refused).collect(),
         completeness: core::Completeness {
             losses: completeness.losses.iter().map(loss).collect(),
             from_start: completeness.from_start,

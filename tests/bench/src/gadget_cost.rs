@@ -98,6 +98,7 @@ fn capture(n: u32) -> Capture {
         container: Container { id: format!("c{n}"), name: Some("web".into()), ..Container::default() },
         machine: Machine::X86_64,
         syscalls: (0..CALLS).map(call).collect(),
+        refused: Vec::new(),
         completeness: Completeness { losses: vec![], from_start: true },
     }
 }

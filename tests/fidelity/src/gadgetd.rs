@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -50,26 +50,34 @@ pub struct Profile {
     pub json: Value,
     /// The calls that it allows.
     pub names: BTreeSet<String>,
+    /// The calls that it answers with `ENOSYS`.
+    pub missing: BTreeSet<String>,
     /// The architectures that it is for.
     pub architectures: BTreeSet<String>,
 }
 
 impl Profile {
-    /// Reads a document of the form that gadgetd writes: one rule that allows, and everything else refused.
+    /// Reads a document of the form that gadgetd writes: one rule that allows, maybe one that answers with `ENOSYS`, and
+    /// everything else refused.
     pub fn read(path: &Path) -> Result<Self> {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("no profile in {}", path.display()))?;
         let json: Value = serde_json::from_str(&text).with_context(|| format!("no JSON: {text}"))?;
         ensure!(json["defaultAction"] == "SCMP_ACT_ERRNO", "another default action: {text}");
         let rules = json["syscalls"].as_array().with_context(|| format!("no rules: {text}"))?;
-        ensure!(
-            rules.len() == 1 && rules[0]["action"] == "SCMP_ACT_ALLOW",
-            "not one rule that allows: {text}"
-        );
-        let names = strings(&rules[0]["names"]).with_context(|| format!("no names: {text}"))?;
+        let (first, others) = rules.split_first().with_context(|| format!("no rules: {text}"))?;
+        ensure!(first["action"] == "SCMP_ACT_ALLOW", "the first rule does not allow: {text}");
+        let names = strings(&first["names"]).with_context(|| format!("no names: {text}"))?;
+        let missing = match others {
+            [] => BTreeSet::new(),
+            [rule] if rule["action"] == "SCMP_ACT_ERRNO" && rule["errnoRet"] == 38 => {
+                strings(&rule["names"]).with_context(|| format!("no names: {text}"))?
+            }
+            _ => bail!("other rules: {text}"),
+        };
         let architectures =
             strings(&json["architectures"]).with_context(|| format!("no architectures: {text}"))?;
-        Ok(Self { json, names, architectures })
+        Ok(Self { json, names, missing, architectures })
     }
 }
 

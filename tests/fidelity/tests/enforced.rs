@@ -15,6 +15,7 @@ use gadgetd_fidelity::process::Finished;
 use gadgetd_fidelity::programs::{BARE, PROGRAMS, Program, Repeats, Workloads};
 use gadgetd_fidelity::tier;
 use libtest_mimic::Arguments;
+use serde_json::{Value, json};
 
 /// `EPERM`: what a refused call gets.
 const REFUSED: i32 = 1;
@@ -73,6 +74,12 @@ fn run(arguments: &Arguments, world: &Arc<World>) -> ExitCode {
                 ));
             }
         }
+        for settings in Settings::all(Shape::Plain) {
+            let world = Arc::clone(world);
+            tests.push(tier::test(format!("{runtime}/{settings}/refused"), missing.clone(), move || {
+                holds_without_what_was_missing(&world, runtime, settings)
+            }));
+        }
         for shape in [Shape::Plain, Shape::Writable, Shape::Powerless, Shape::Terminal, Shape::Init] {
             let init = if shape == Shape::Init { tier::installed(INIT) } else { None };
             for settings in Settings::all(shape) {
@@ -99,7 +106,7 @@ fn run(arguments: &Arguments, world: &Arc<World>) -> ExitCode {
 /// The recorded container does under its profile what it did without, and no more.
 fn holds(world: &World, runtime: Runtime, settings: Settings, program: &Program) -> Result<()> {
     let words = world.words(program.command);
-    let (free, profile) = record(world, runtime, settings, &words)?;
+    let (free, profile) = record(world, runtime, settings, &words, None)?;
     ensure!(
         free.stdout.lines().any(|line| line == program.says),
         "it does not work as a container: {free:#?}"
@@ -110,6 +117,30 @@ fn holds(world: &World, runtime: Runtime, settings: Settings, program: &Program)
         (confined.status, &confined.stdout) == (free.status, &free.stdout),
         "without the profile {free:#?}\nunder it {confined:#?}\nprofile {:?}",
         profile.names
+    );
+    refuses(world, runtime, settings, &profile)
+}
+
+/// Recorded under a profile that answers a call with `ENOSYS`, as those of container engines do, a program goes on as well without the
+/// call under the profile of its recording: glibc starts threads by `clone3`, and takes any other answer for a failure.
+fn holds_without_what_was_missing(world: &World, runtime: Runtime, settings: Settings) -> Result<()> {
+    let program = PROGRAMS.iter().find(|program| program.name == "python-threads");
+    let program = program.context("no program has threads")?;
+    let words = world.words(program.command);
+    let engine = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [
+            {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
+            {"names": ["ptrace"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1},
+        ],
+    });
+    let (free, profile) = record(world, runtime, settings, &words, Some(&engine))?;
+    ensure!(program.is_done(&free.stdout), "it does not work as a container: {free:#?}");
+    ensure!(profile.missing.contains("clone3"), "clone3 was not seen: {profile:?}");
+    let confined = Container::new(&world.rootfs, runtime, settings)?.run(&words, Some(&profile.json))?;
+    ensure!(
+        (confined.status, &confined.stdout) == (free.status, &free.stdout),
+        "without the profile {free:#?}\nunder it {confined:#?}\nprofile {profile:?}"
     );
     refuses(world, runtime, settings, &profile)
 }
@@ -146,10 +177,11 @@ fn record(
     runtime: Runtime,
     settings: Settings,
     words: &[String],
+    under: Option<&Value>,
 ) -> Result<(Finished, Profile)> {
     let container = Container::new(&world.rootfs, runtime, settings)?;
     let recorder = Recorder::start(&container.cgroup(), container.file("profile.json"))?;
-    let free = container.run(words, None)?;
+    let free = container.run(words, under)?;
     let profile = recorder.finish().with_context(|| format!("the container: {free:#?}"))?;
     Ok((free, profile))
 }

@@ -26,6 +26,7 @@ fn capture(pod: &str, calls: &[u32]) -> Capture {
         },
         machine: Machine::X86_64,
         syscalls: calls.iter().map(call).collect(),
+        refused: Vec::new(),
         completeness: Completeness { losses: vec![], from_start: true },
     }
 }

@@ -353,6 +353,7 @@ fn recording(container: &ContainerState, from_start: bool, single: bool) -> Reco
         },
         machine: Machine::X86_64,
         syscalls: container.calls.iter().map(call).collect(),
+        refused: Vec::new(),
         completeness: Completeness { losses: container.lost.into_iter().collect(), from_start },
     };
     let alone = single || container.siblings == 1;

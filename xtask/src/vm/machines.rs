@@ -15,6 +15,7 @@ pub(super) struct Machine {
 }
 
 const RECORDS: Step = Step::Tests { shows: "records", program: "kernel", only: &[], under: "" };
+const REFUSED: Step = Step::Tests { shows: "refused calls", program: "refused", only: &[], under: "" };
 const OUTLIVES: Step = Step::Tests {
     shows: "goes on after kill -9",
     program: "pinned",
@@ -48,10 +49,10 @@ const ENFORCED: Step = Step::Tests {
     ],
     under: "",
 };
-const EVERYTHING: &[Step] = &[RECORDS, OUTLIVES, FAITHFUL, ENFORCED];
+const EVERYTHING: &[Step] = &[RECORDS, REFUSED, OUTLIVES, FAITHFUL, ENFORCED];
 
 /// Of gadgetd itself only the kernel side is built for arm64 here: all of it would take as long as the rest of this tier.
-const ARM64: &[Step] = &[RECORDS, OUTLIVES];
+const ARM64: &[Step] = &[RECORDS, REFUSED, OUTLIVES];
 
 const fn refuses(because: &'static str, sentence: &'static str) -> Step {
     Step::Refuses { because, under: "", arguments: "run seccomp --recorder ebpf -- true", sentence }

@@ -46,6 +46,7 @@ impl Step {
             Self::Tests { program: "fidelity", .. } => &["fidelity", "gadgetd"],
             Self::Tests { program: "enforced", .. } => &["enforced", "gadgetd"],
             Self::Tests { program: "pinned", .. } => &["pinned"],
+            Self::Tests { program: "refused", .. } => &["refused"],
             Self::Tests { .. } => &["kernel"],
             Self::Refuses { .. } => &["gadgetd"],
         }

@@ -66,6 +66,16 @@ fn provenance(capture: &Capture) -> Markup {
             }
         }
         (state(completeness.from_start, &completeness.losses))
+        @if !capture.refused().is_empty() {
+            div .state .bad {
+                "Attempted, and refused by the seccomp filter in force: "
+                @for (index, call) in capture.refused().iter().enumerate() {
+                    @if index > 0 { ", " }
+                    (call)
+                }
+                "."
+            }
+        }
     }
 }
 

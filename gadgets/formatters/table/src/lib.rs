@@ -32,7 +32,10 @@
 //! );
 //! ```
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use gadget_sdk::{
     Abi, Action, Architecture, Argument, Capture, Comparison, Description, Document, Formatter, Module,
@@ -89,6 +92,10 @@ fn header(text: &mut String, capture: &Capture) {
             line(text, &format!("    {loss}"));
         }
     }
+    if !capture.refused().is_empty() {
+        let calls: Vec<_> = capture.refused().iter().map(|call| printable(&call.to_string())).collect();
+        line(text, &format!("  attempted, and refused by the filter in force: {}", calls.join(", ")));
+    }
     line(text, "");
 }
 
@@ -96,6 +103,7 @@ fn header(text: &mut String, capture: &Capture) {
 struct Recorded<'a> {
     named: BTreeMap<&'a str, Seen>,
     nameless: BTreeMap<(Abi, u32), Phases>,
+    refused: BTreeSet<&'a str>,
 }
 
 #[derive(Default)]
@@ -106,7 +114,9 @@ struct Seen {
 
 impl<'a> Recorded<'a> {
     fn of(captures: &[&'a Capture]) -> Self {
-        let mut recorded = Self { named: BTreeMap::new(), nameless: BTreeMap::new() };
+        let refused = captures.iter().flat_map(|capture| capture.refused());
+        let refused = refused.filter_map(|call| call.name.as_deref()).collect();
+        let mut recorded = Self { named: BTreeMap::new(), nameless: BTreeMap::new(), refused };
         for call in captures.iter().flat_map(|capture| capture.syscalls()) {
             if let Some(name) = &call.name {
                 let seen = recorded.named.entry(name).or_default();
@@ -134,6 +144,7 @@ fn rows(policy: &Policy, recorded: &Recorded<'_>) -> Vec<Row> {
     for (name, rule) in &ruled {
         let (abis, phases) = match recorded.named.get(name) {
             Some(seen) => (join(&seen.abis), seen.phases.to_string()),
+            None if recorded.refused.contains(name) => ("-".to_owned(), "attempted".to_owned()),
             None => ("-".to_owned(), "added".to_owned()),
         };
         let mut action = action(rule.action);

@@ -2,7 +2,7 @@
 
 use formatter_table::Table;
 use gadget_sdk::{
-    Abi, Action, Architecture, Argument, Capture, Comparison, Loss, Phases, Policy, Rule, testing,
+    Abi, Action, Architecture, Argument, Capture, Comparison, Loss, Phases, Policy, Refusal, Rule, testing,
 };
 
 fn format(policy: &Policy, about: &[&Capture]) -> String {
@@ -21,6 +21,25 @@ fn policy(allowed: &[&str]) -> Policy {
         architectures: vec![Architecture::X86_64, Architecture::X86],
         rules: vec![Rule::allow(names(allowed))],
     }
+}
+
+#[test]
+fn refused_calls_are_told_with_the_answer() {
+    let capture = testing::capture("app")
+        .call(Abi::Native, 0, "read", Phases::APPLICATION)
+        .refused(Abi::Native, 435, "clone3", Refusal::MISSING)
+        .refused(Abi::Native, 165, "mount", Refusal::Errno(Some(1)))
+        .build();
+    let mut policy = policy(&["read"]);
+    let action = Action::Errno(Some(38));
+    policy.rules.push(Rule { names: names(&["clone3"]), action, args: Vec::new() });
+    let text = format(&policy, &[&capture]);
+    assert!(
+        text.contains("  attempted, and refused by the filter in force: mount (EPERM), clone3 (ENOSYS)\n"),
+        "{text}"
+    );
+    let row = text.lines().find(|line| line.starts_with("clone3")).expect("it is in the policy");
+    assert!(row.contains("attempted") && !row.contains("added"), "{row}");
 }
 
 #[test]

@@ -105,6 +105,7 @@ fn made_up() -> Recording {
         container: Container { id: "bench".into(), ..Container::default() },
         machine: Machine::X86_64,
         syscalls: (0..CALLS).map(call).collect(),
+        refused: Vec::new(),
         completeness: Completeness { losses: Vec::new(), from_start: true },
     }]);
     // The one that calls formatters.

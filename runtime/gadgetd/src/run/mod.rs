@@ -87,6 +87,12 @@ async fn run(args: &RunArgs) -> Result<Outcome> {
     for loss in &losses {
         note(&format!("the recording is incomplete: {loss}"));
     }
+    if !capture.completeness.from_start {
+        note(
+            "the recording began while it already ran: the calls by which it started are missing, and it may not start under the \
+             result. To have them, record it from before its start",
+        );
+    }
     let (made, kept) = modules.run(capture, args.record.as_deref()).await;
     let Made { text, objections } = made?;
     let written = output::write(output, &text)?;

@@ -26,9 +26,9 @@ pub(super) fn capture<S: SyscallSource>(
     subjects: &[S::Subject],
 ) -> Result<Capture> {
     let one = |subject: &S::Subject| {
-        let Recorded { syscalls, completeness, .. } = source.read(*subject)?;
+        let Recorded { syscalls, refused, completeness, .. } = source.read(*subject)?;
         let container = Container::default();
-        Ok::<_, S::Error>(Capture { container, machine: Machine::current(), syscalls, completeness })
+        Ok::<_, S::Error>(Capture { container, machine: Machine::current(), syscalls, refused, completeness })
     };
     let captures =
         subjects.iter().map(one).collect::<Result<Vec<_>, _>>().context("cannot read the recording")?;
@@ -112,6 +112,7 @@ mod tests {
             container: Container::default(),
             machine: Machine::X86_64,
             syscalls: vec![call(0), call(1000)],
+            refused: Vec::new(),
             completeness: Completeness { losses: vec![Loss::ChildCgroups(2)], from_start: true },
         };
         let told = losses(&capture);

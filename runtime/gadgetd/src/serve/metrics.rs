@@ -145,7 +145,7 @@ impl Observer for Metrics {
     }
 }
 
-const KINDS: [&str; 7] = [
+const KINDS: [&str; 8] = [
     "unknown-numbers",
     "foreign-runtime-calls",
     "slots-exhausted",
@@ -153,6 +153,7 @@ const KINDS: [&str; 7] = [
     "phases",
     "missed-events",
     "seccomp-refused",
+    "refusals",
 ];
 
 fn kind(loss: Loss) -> (&'static str, u64) {
@@ -164,6 +165,7 @@ fn kind(loss: Loss) -> (&'static str, u64) {
         Loss::Phases(n) => (4, n),
         Loss::MissedEvents(n) => (5, n),
         Loss::SeccompRefused(n) => (6, n),
+        Loss::Refusals(n) => (7, n),
     };
     (KINDS[index], count)
 }

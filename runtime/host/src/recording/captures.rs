@@ -1,9 +1,13 @@
 //! Captures in a file: with the names of calls, and with what is usual left out.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use gadgetd_core::{
-    Abi, Capture, Completeness, Container, Loss, Machine, Phases, Pod, Syscall, syscall_number,
+    Abi, Capture, Completeness, Container, Loss, Machine, Phases, Pod, Refusal, RefusedCall, Syscall,
+    syscall_number,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
@@ -20,6 +24,8 @@ struct CaptureFile {
     losses: Vec<Loss>,
     #[serde(default)]
     syscalls: Vec<Group>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    refused: Vec<RefusedGroup>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -62,6 +68,17 @@ struct Group {
     #[serde(default)]
     phase: Phase,
     /// Names, or numbers where the tables have no name, with blanks between them.
+    calls: String,
+}
+
+/// The calls of one ABI that a filter answered in the same way.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RefusedGroup {
+    #[serde(default = "usual_abi")]
+    abi: Abi,
+    answer: Refusal,
+    /// As in [`Group`].
     calls: String,
 }
 
@@ -108,31 +125,40 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 
 impl From<&Capture> for CaptureFile {
     fn from(capture: &Capture) -> Self {
-        let Capture { container, machine, syscalls, completeness } = capture;
+        let Capture { container, machine, syscalls, refused, completeness } = capture;
         let Completeness { losses, from_start } = completeness.clone();
         let mut syscalls_by: Vec<Group> = Vec::new();
         for call in syscalls {
             let phase = Phase::from(call.phases);
-            let text = text(*call, *machine);
+            let text = text(call.abi, call.number, call.name(*machine), *machine);
             match syscalls_by.iter_mut().find(|group| group.abi == call.abi && group.phase == phase) {
                 Some(group) => group.calls.extend([" ", &text]),
                 None => syscalls_by.push(Group { abi: call.abi, phase, calls: text }),
             }
         }
+        let mut refused_by: Vec<RefusedGroup> = Vec::new();
+        for call in refused {
+            let text = text(call.abi, call.number, call.name(*machine), *machine);
+            match refused_by.iter_mut().find(|group| group.abi == call.abi && group.answer == call.answer) {
+                Some(group) => group.calls.extend([" ", &text]),
+                None => refused_by.push(RefusedGroup { abi: call.abi, answer: call.answer, calls: text }),
+            }
+        }
         let container = ContainerFile::from(container.clone());
-        Self { container, machine: *machine, from_start, losses, syscalls: syscalls_by }
+        let (machine, syscalls, refused) = (*machine, syscalls_by, refused_by);
+        Self { container, machine, from_start, losses, syscalls, refused }
     }
 }
 
 /// Its name, if that leads back to it.
-fn text(call: Syscall, machine: Machine) -> String {
-    let name = call.name(machine).filter(|name| syscall_number(machine, call.abi, name) == Some(call.number));
-    name.map_or_else(|| call.number.to_string(), str::to_owned)
+fn text(abi: Abi, number: u32, name: Option<&str>, machine: Machine) -> String {
+    let name = name.filter(|name| syscall_number(machine, abi, name) == Some(number));
+    name.map_or_else(|| number.to_string(), str::to_owned)
 }
 
 impl CaptureFile {
     fn read(self) -> Result<Capture, String> {
-        let Self { container, machine, from_start, losses, syscalls } = self;
+        let Self { container, machine, from_start, losses, syscalls, refused } = self;
         let mut calls: BTreeMap<(Abi, u32), Phases> = BTreeMap::new();
         for Group { abi, phase, calls: texts } in syscalls {
             let made = Phases::from(phase);
@@ -144,10 +170,17 @@ impl CaptureFile {
             }
         }
         let calls = calls.into_iter().map(|((abi, number), phases)| Syscall { abi, number, phases });
+        let mut in_vain = BTreeSet::new();
+        for RefusedGroup { abi, answer, calls: texts } in refused {
+            for text in texts.split_whitespace() {
+                in_vain.insert(RefusedCall { abi, number: number(text, machine, abi)?, answer });
+            }
+        }
         Ok(Capture {
             container: container.read()?,
             machine,
             syscalls: calls.collect(),
+            refused: in_vain.into_iter().collect(),
             completeness: Completeness { losses, from_start },
         })
     }

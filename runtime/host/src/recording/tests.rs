@@ -1,5 +1,5 @@
 use gadgetd_core::{
-    Abi, Completeness, Container, Loss, Machine, Phases, Pod, Syscall,
+    Abi, Completeness, Container, Loss, Machine, Phases, Pod, Refusal, RefusedCall, Syscall,
     kube::{KubeError, Resource},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
@@ -46,7 +46,14 @@ fn a_capture() -> impl Strategy<Value = Capture> {
             let mut syscalls: Vec<_> = calls.into_iter().map(syscall).collect();
             syscalls.sort_by_key(|call| (call.abi, call.number));
             syscalls.dedup_by_key(|call| (call.abi, call.number));
-            Capture { container, machine, syscalls, completeness: Completeness { losses, from_start } }
+            let answers = [Refusal::MISSING, Refusal::Errno(Some(1)), Refusal::Errno(None), Refusal::Signal];
+            let refused =
+                syscalls.iter().zip(answers.into_iter().cycle()).filter(|(call, _)| call.phases.runtime);
+            let refused =
+                refused.map(|(call, answer)| RefusedCall { abi: call.abi, number: call.number, answer });
+            let refused = refused.collect();
+            let completeness = Completeness { losses, from_start };
+            Capture { container, machine, syscalls, refused, completeness }
         },
     )
 }

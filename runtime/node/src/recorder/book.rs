@@ -997,14 +997,15 @@ impl<S: CgroupSource> Book<S> {
 
 /// What was recorded of one container, as one recording.
 fn capture(container: Container, recorded: Vec<Recorded>) -> Capture {
-    let Recorded { syscalls, completeness, .. } = together(recorded);
-    Capture { container, machine: Machine::current(), syscalls, completeness }
+    let Recorded { syscalls, refused, completeness, .. } = together(recorded);
+    Capture { container, machine: Machine::current(), syscalls, refused, completeness }
 }
 
 /// Losses, each kind once.
 fn total(all: impl IntoIterator<Item = Vec<Loss>>) -> Vec<Loss> {
     let one = |losses| Recorded {
         syscalls: Vec::new(),
+        refused: Vec::new(),
         completeness: Completeness { losses, from_start: true },
         since_new: None,
     };

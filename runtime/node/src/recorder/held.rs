@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use gadgetd_core::{Capture, CgroupId, Completeness, Container, Loss, Machine, Recorded, Syscall};
+use gadgetd_core::{
+    Capture, CgroupId, Completeness, Container, Loss, Machine, Recorded, RefusedCall, Syscall,
+};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +13,8 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub(super) struct Held {
     syscalls: Vec<Syscall>,
+    #[serde(default)]
+    refused: Vec<RefusedCall>,
     completeness: Completeness,
     /// The time since boot, in milliseconds, of the last call that was new.
     last_new: Option<u64>,
@@ -28,9 +32,10 @@ impl Held {
         let ids = slots.iter().map(|(slot, _)| slot.0);
         let ids = before.iter().flat_map(|held| &held.slots).copied().chain(ids).collect();
         let all = before.map(Self::own).into_iter().chain(slots.into_iter().map(|(_, recorded)| recorded));
-        let Recorded { syscalls, completeness, since_new } = together(all);
+        let Recorded { syscalls, refused, completeness, since_new } = together(all);
         Self {
             syscalls,
+            refused,
             completeness,
             last_new: since_new.map(instant),
             slots: ids,
@@ -41,9 +46,10 @@ impl Held {
 
     /// This one, with what an earlier container did.
     pub(super) fn with(&self, id: &str, earlier: &Self) -> Self {
-        let Recorded { syscalls, completeness, since_new } = together([earlier.own(), self.own()]);
+        let Recorded { syscalls, refused, completeness, since_new } = together([earlier.own(), self.own()]);
         Self {
             syscalls,
+            refused,
             completeness,
             last_new: since_new.map(instant),
             slots: self.slots.clone(),
@@ -76,6 +82,7 @@ impl Held {
     pub(super) fn recorded(&self, losses: Vec<Loss>) -> Recorded {
         let since = Recorded {
             syscalls: Vec::new(),
+            refused: Vec::new(),
             completeness: Completeness { losses, from_start: true },
             since_new: None,
         };
@@ -85,6 +92,7 @@ impl Held {
     fn own(&self) -> Recorded {
         Recorded {
             syscalls: self.syscalls.clone(),
+            refused: self.refused.clone(),
             completeness: self.completeness.clone(),
             since_new: self.last_new.map(|last| clock().saturating_sub(Duration::from_millis(last))),
         }
@@ -102,13 +110,15 @@ pub(super) fn together(all: impl IntoIterator<Item = Recorded>) -> Recorded {
                 container: Container::default(),
                 machine: Machine::current(),
                 syscalls: recorded.syscalls,
+                refused: recorded.refused,
                 completeness: recorded.completeness,
             }
         })
         .collect();
     let union = Capture::union(Container::default(), &captures.iter().collect::<Vec<_>>());
-    let (syscalls, completeness) = union.map(|u| (u.syscalls, u.completeness)).unwrap_or_default();
-    Recorded { syscalls, completeness, since_new }
+    let (syscalls, refused, completeness) =
+        union.map(|u| (u.syscalls, u.refused, u.completeness)).unwrap_or_default();
+    Recorded { syscalls, refused, completeness, since_new }
 }
 
 /// The time since boot.

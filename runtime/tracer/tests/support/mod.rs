@@ -17,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
     ptr,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        LazyLock, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI32, AtomicU32, Ordering},
     },
     thread,
@@ -25,7 +25,7 @@ use std::{
 };
 
 use gadgetd_containers::Hierarchy;
-use gadgetd_core::{CgroupEvent, CgroupId, CgroupSource, Machine, Recorded};
+use gadgetd_core::{Abi, CgroupEvent, CgroupId, CgroupSource, Machine, Recorded, Refusal, RefusedCall};
 use gadgetd_tracer::{Tracer, TracerOptions};
 use libc::{c_char, c_int, c_long, syscall};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -84,21 +84,34 @@ fn cgroup_of(event: CgroupEvent) -> Option<CgroupId> {
 
 /// A tracer, or the reason why there is none, loudly.
 pub(crate) fn load(slots: u32) -> Option<Exclusive> {
+    is_root().then(|| load_with(&options(slots)))
+}
+
+/// The tracer of all tests of a program that record their own cgroups alone: loading one takes seconds in an emulator.
+pub(crate) fn shared() -> Option<MutexGuard<'static, Tracer>> {
+    static TRACER: LazyLock<Mutex<Tracer>> = LazyLock::new(|| Mutex::new(new(&options(64))));
+    is_root().then(|| TRACER.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn is_root() -> bool {
     // SAFETY: no preconditions.
-    if unsafe { libc::geteuid() } != 0 {
+    let is_root = unsafe { libc::geteuid() } == 0;
+    if !is_root {
         let why = "SKIPPED: recording needs root; run `sudo -E cargo test --release -p gadgetd-tracer`";
         assert_ne!(env::var("CI").as_deref(), Ok("true"), "{why}");
         eprintln!("{why}");
-        return None;
     }
-    Some(load_with(&options(slots)))
+    is_root
+}
+
+fn new(options: &TracerOptions) -> Tracer {
+    Tracer::load(options).unwrap_or_else(|error| panic!("{error}: {error:?}"))
 }
 
 pub(crate) fn load_with(options: &TracerOptions) -> Exclusive {
     static ONLY: Mutex<()> = Mutex::new(());
     let only = ONLY.lock().unwrap_or_else(PoisonError::into_inner);
-    let tracer = Tracer::load(options).unwrap_or_else(|error| panic!("{error}: {error:?}"));
-    Exclusive { tracer, _only: only }
+    Exclusive { tracer: new(options), _only: only }
 }
 
 /// So many slots, which go with the process.
@@ -120,6 +133,12 @@ pub(crate) fn application(recorded: &Recorded) -> BTreeSet<&'static str> {
 pub(crate) fn runtime(recorded: &Recorded) -> BTreeSet<&'static str> {
     let calls = recorded.syscalls.iter().filter(|call| call.phases.runtime);
     calls.map(|call| call.name(Machine::current()).unwrap_or("unknown")).collect()
+}
+
+/// Names of the calls that a filter refused, with what it answered.
+pub(crate) fn refused(recorded: &Recorded) -> BTreeSet<(Abi, &'static str, Refusal)> {
+    let name = |call: &RefusedCall| call.name(Machine::current()).unwrap_or("unknown");
+    recorded.refused.iter().map(|call| (call.abi, name(call), call.answer)).collect()
 }
 
 /// How many links to eBPF programs this process holds.
@@ -349,6 +368,20 @@ pub(crate) fn fork_and_wait(what: impl FnOnce()) {
     }
 }
 
+/// One child does the first thing while the caller does the second.
+pub(crate) fn fork_while(child: impl FnOnce(), what: impl FnOnce()) {
+    // SAFETY: as in `Child::fork`.
+    unsafe {
+        let pid = syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0);
+        if pid == 0 {
+            child();
+            exit(0);
+        }
+        what();
+        syscall(libc::SYS_wait4, pid, 0, 0, 0);
+    }
+}
+
 pub(crate) fn exec(program: &CStr) {
     exec_with([program]);
 }
@@ -434,6 +467,77 @@ pub(crate) fn load_filter(how: Loader) {
     };
     if loaded != 0 {
         exit(126);
+    }
+}
+
+/// Loads a filter that answers these calls, on every ABI, with these actions (`SECCOMP_RET_…`), and allows all others. Returns the
+/// listener, if that is among the `flags`.
+pub(crate) fn answer<const N: usize>(answers: [(c_long, u32); N], flags: libc::c_ulong) -> c_int {
+    const LOAD: u16 = 0x20;
+    const EQUAL: u16 = 0x15;
+    const RETURN: u16 = 6;
+    let instruction = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
+    let mut program = [instruction(RETURN, 0, libc::SECCOMP_RET_ALLOW); 64];
+    program[0] = instruction(LOAD, 0, 0);
+    for (index, (number, action)) in answers.into_iter().enumerate() {
+        let number = u32::try_from(number).unwrap_or_else(|_| exit(125));
+        program[1 + 2 * index] = instruction(EQUAL, 1, number);
+        program[2 + 2 * index] = instruction(RETURN, 0, action);
+    }
+    let program = libc::sock_fprog { len: 64, filter: program.as_mut_ptr() };
+    // SAFETY: a program of 64 instructions.
+    let loaded =
+        unsafe { syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
+    c_int::try_from(loaded).ok().filter(|loaded| *loaded >= 0).unwrap_or_else(|| exit(126))
+}
+
+/// Answers one call with this result, in the place of the caller, who is known by its filter's listener.
+pub(crate) fn supervise(listener: c_int, result: i64) {
+    // SAFETY: all zero is a valid notification and answer, of the sizes of this C library, which no kernel makes smaller.
+    unsafe {
+        let mut request = [0_u64; 32];
+        let mut answer: libc::seccomp_notif_resp = std::mem::zeroed();
+        syscall(libc::SYS_ioctl, listener, libc::SECCOMP_IOCTL_NOTIF_RECV, request.as_mut_ptr());
+        answer.id = request[0];
+        if result < 0 {
+            answer.error = result as c_int;
+        } else {
+            answer.val = result;
+        }
+        if syscall(libc::SYS_ioctl, listener, libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut answer) != 0 {
+            exit(124);
+        }
+    }
+}
+
+/// Has the signal of a filter do nothing.
+pub(crate) fn survive_sigsys() {
+    extern "C" fn nothing(_: c_int) {}
+    // SAFETY: a handler that does nothing.
+    unsafe { libc::signal(libc::SIGSYS, nothing as extern "C" fn(c_int) as libc::sighandler_t) };
+}
+
+/// Runs something in a thread, and waits for its end.
+pub(crate) fn thread(what: extern "C" fn(*mut libc::c_void) -> c_int) {
+    let mut stack = [0_u128; 4_096];
+    let mut running: c_int = 1;
+    let flags = libc::CLONE_VM
+        | libc::CLONE_FS
+        | libc::CLONE_FILES
+        | libc::CLONE_SIGHAND
+        | libc::CLONE_THREAD
+        | libc::CLONE_SYSVSEM
+        | libc::CLONE_CHILD_CLEARTID;
+    let (at, null) = (&raw mut running, ptr::null_mut::<libc::c_void>());
+    // SAFETY: a stack of its own, and a place that the kernel sets to zero when the thread has ended; this function waits for that.
+    unsafe {
+        let top = stack.as_mut_ptr().add(stack.len()).cast();
+        if libc::clone(what, top, flags, null, null, null, at) < 0 {
+            exit(123);
+        }
+        while ptr::read_volatile(at) != 0 {
+            syscall(libc::SYS_futex, at, libc::FUTEX_WAIT, 1, 0);
+        }
     }
 }
 

@@ -55,6 +55,7 @@ pub(crate) fn captures() -> Vec<Capture> {
         container: Container { id: id.into(), ..Container::default() },
         machine: Machine::X86_64,
         syscalls: numbers.iter().copied().map(call).collect(),
+        refused: Vec::new(),
         completeness: Completeness::default(),
     };
     vec![capture("first", &[0, 1]), capture("second", &[2])]

@@ -72,6 +72,7 @@ impl SyscallSource for Scripted {
         Ok(Recorded {
             since_new: (!syscalls.is_empty()).then_some(Duration::from_secs(1)),
             syscalls,
+            refused: Vec::new(),
             completeness: Completeness {
                 losses: world.losses.get(&cgroup.0).copied().into_iter().chain(world.common).collect(),
                 from_start: enrolled.from_start,
