@@ -1,4 +1,4 @@
-//! The command line: what it takes, and how it explains itself.
+//! The command line: its arguments and help texts.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -11,21 +11,21 @@ Examples:
   Install the runtime, one pod on each node:
     kubectl gadget deploy
 
-  Record a pod while you use it, end that with Ctrl-C, and keep its seccomp profile:
+  Record a pod while you use it, end the recording with Ctrl-C, and keep its seccomp profile:
     kubectl gadget run seccomp -n shop -p cart-0 -o profile.json
 
   The same in two steps; the pod need not exist yet:
     kubectl gadget seccomp-advisor start -n shop -p cart-0
     kubectl gadget seccomp-advisor stop <ID>
 
-Results go to standard output, everything for people to standard error.
+Results go to standard output, messages to standard error.
 
 Exit status:
   0  done
   1  failed
   2  wrong usage
-  3  the recording is incomplete; the result is still printed, and what was lost is told
-  4  the gadget says that what was recorded is not as it should be; the result is still printed";
+  3  the recording is incomplete; the command still prints the result, and says what was lost
+  4  the gadget's verdict is negative; the command still prints the result";
 
 const RUN_USAGE: &str = "\
 kubectl gadget run [OPTIONS] <GADGET> --pod <NAME>
@@ -38,13 +38,15 @@ Examples:
   kubectl gadget run seccomp -A -l tier=web --formatter table
   id=$(kubectl gadget run seccomp -n shop -p cart-0 --detach)
 
-Ctrl-C, SIGTERM and the end of --timeout end the recording and print the result; a second Ctrl-C ends at once, \
-without one. Nothing stays in the cluster. With --detach the recording goes on: show, stop and delete take the id.
+Ctrl-C, SIGTERM or the end of --timeout ends the recording and prints the result. A second Ctrl-C exits at once, \
+without a result. Nothing stays in the cluster. With --detach the recording continues: show, stop and delete accept \
+its id.
 
-One container gives one document, as it is. Several give a JSON array, with the container that each is about.
+For one container the command prints its document unchanged. For several it prints a JSON array of documents and their \
+containers.
 
-Parameters of the runtime itself: merge=container|pod (what one document is about). Others go to the gadget and its \
-formatter.";
+The runtime has the parameter merge=container|pod: one document for each container, or for each pod. It passes all \
+other parameters to the gadget and its formatter.";
 
 const ADVISOR_AFTER: &str = "\
 Examples:
@@ -53,23 +55,22 @@ Examples:
   kubectl gadget seccomp-advisor list
   kubectl gadget seccomp-advisor stop <ID>";
 
-/// kubectl asks a program for the completions of a plugin. What clap makes for bash serves it for all shells.
-const COMPLETION_AFTER: &str = r#"For `kubectl-gadget`, have your shell read the completions, as in:
+/// kubectl runs a program to complete the arguments of a plugin. clap's script for bash serves all shells.
+const COMPLETION_AFTER: &str = r#"For `kubectl-gadget`, load the completions in your shell, for example:
   source <(kubectl-gadget completion bash)
 
-For `kubectl gadget`, kubectl's own completion asks a program `kubectl_complete-gadget`.
-Put it on the PATH, executable, with this text; it serves every shell:
+For `kubectl gadget`, kubectl's own completion runs a program `kubectl_complete-gadget`.
+Create it on the PATH, executable, with this text, which serves every shell:
   #!/usr/bin/env bash
   source <(kubectl-gadget completion bash)
   COMP_WORDS=(kubectl-gadget "$@"); COMP_CWORD=$#
   _kubectl__gadget kubectl-gadget "${COMP_WORDS[$#]}" "${COMP_WORDS[$#-1]}" 2>/dev/null
   printf '%s\n' "${COMPREPLY[@]}" :0"#;
 
-/// Record which system calls pods make, and turn them into something useful.
+/// Record the system calls of pods, and turn them into a result such as a seccomp profile.
 ///
-/// The recording is made by the runtime, gadgetd, which runs on every node (`kubectl gadget deploy`). What is
-/// recorded is in Trace objects; this command makes, reads and deletes them, and connects to nothing but the API
-/// server.
+/// The runtime, gadgetd, records on every node (`kubectl gadget deploy` installs it). Trace objects ask for recordings
+/// and hold their results. This command creates, reads and deletes them. It connects only to the API server.
 #[derive(Debug, Parser)]
 #[command(
     name = "kubectl-gadget",
@@ -89,11 +90,11 @@ pub(crate) struct Cli {
     pub command: Command,
 }
 
-/// Which cluster, as whom, and what is common to all commands.
+/// The cluster, the user, and other options of all commands.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Cluster")]
 pub(crate) struct ClusterArgs {
-    /// The kubeconfig file; otherwise KUBECONFIG, `~/.kube/config`, or the service account of the pod.
+    /// The kubeconfig file. Default: KUBECONFIG, `~/.kube/config`, or the service account of the pod.
     #[arg(long, global = true, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
@@ -109,15 +110,15 @@ pub(crate) struct ClusterArgs {
     #[arg(long, global = true, value_name = "NAME")]
     pub user: Option<String>,
 
-    /// The namespace of the pods; otherwise that of the context.
+    /// The namespace of the pods. Default: the namespace of the context.
     #[arg(short, long, global = true, value_name = "NAME")]
     pub namespace: Option<String>,
 
-    /// Do it as this user.
+    /// Impersonate this user.
     #[arg(long = "as", global = true, value_name = "USER")]
     pub as_user: Option<String>,
 
-    /// Do it as a member of this group; may be repeated. Goes with --as.
+    /// Impersonate this group; may be repeated. Requires --as.
     #[arg(long = "as-group", global = true, value_name = "GROUP")]
     pub as_groups: Vec<String>,
 
@@ -132,7 +133,7 @@ pub(crate) struct ClusterArgs {
     )]
     pub runtime_namespace: String,
 
-    /// How long nodes may take to answer.
+    /// How long to wait for answers from nodes.
     #[arg(long, global = true, value_name = "TIME", default_value = "30s", value_parser = time)]
     pub wait: Duration,
 }
@@ -142,7 +143,7 @@ pub(crate) enum Command {
     /// Record pods, and run a gadget on the recording.
     #[command(override_usage = RUN_USAGE, after_help = RUN_AFTER, after_long_help = RUN_AFTER)]
     Run(RunArgs),
-    /// Record pods in two steps, and get a seccomp profile.
+    /// Record pods in two steps, and print a seccomp profile.
     #[command(
         name = "seccomp-advisor",
         after_help = ADVISOR_AFTER,
@@ -156,21 +157,21 @@ pub(crate) enum Command {
     },
     /// List recordings.
     List(ListArgs),
-    /// List the gadgets and formatters that are installed: where each comes from, who signed it, and what it may do.
+    /// List the installed gadgets and formatters, with their sources, signatures and grants.
     Gadgets(GadgetsArgs),
-    /// Show what has come of a recording so far.
+    /// Show the results of a recording so far.
     Show(ShowArgs),
-    /// End a recording and print its result. The recording stays, for `show`, until it is deleted.
+    /// End a recording and print its result. `show` can print it again until you delete the recording.
     Stop(StopArgs),
-    /// Delete recordings, whether they have ended or not.
+    /// Delete recordings, also ones that have not ended.
     Delete(DeleteArgs),
-    /// Install the runtime, or bring it up to date, and wait until it is ready on every node.
+    /// Install or update the runtime, and wait until it is ready on every node.
     Deploy(DeployArgs),
-    /// Remove the runtime and everything that belongs to it, recordings included.
+    /// Remove the runtime and all its objects, including recordings.
     Undeploy(UndeployArgs),
-    /// Tell the version of this command, and what runs on the nodes.
+    /// Print the version of this command and of the runtime on each node.
     Version(VersionArgs),
-    /// Print the completions of a shell.
+    /// Print the completion script of a shell.
     #[command(after_help = COMPLETION_AFTER, after_long_help = COMPLETION_AFTER)]
     Completion {
         /// The shell.
@@ -184,15 +185,15 @@ pub(crate) enum Command {
     },
 }
 
-/// Which containers.
+/// The containers to record.
 #[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "Which containers")]
+#[command(next_help_heading = "Containers")]
 pub(crate) struct SelectArgs {
     /// The pod. It need not exist yet.
     #[arg(short, long = "pod", alias = "podname", value_name = "NAME", required_unless_present = "selector")]
     pub pod: Option<String>,
 
-    /// The container; otherwise all of the pod's.
+    /// The container. Default: all containers of the pod.
     #[arg(short, long = "container", alias = "containername", value_name = "NAME")]
     pub container: Option<String>,
 
@@ -204,7 +205,7 @@ pub(crate) struct SelectArgs {
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
 
-    /// The node that records; otherwise that of the pod, or all of them.
+    /// The node that records. Default: the node of the pod, or all nodes.
     #[arg(long, value_name = "NAME")]
     pub node: Option<String>,
 }
@@ -219,11 +220,11 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "TIME", value_parser = time)]
     pub timeout: Option<Duration>,
 
-    /// How the result is written, such as `oci`, `spo` or `table`.
+    /// The formatter of the result, such as `oci`, `spo` or `table`.
     #[arg(short, long, value_name = "NAME")]
     pub formatter: Option<String>,
 
-    /// A parameter of the gadget, the formatter or the runtime; may be repeated. `NAME=@FILE` takes the value from a file.
+    /// A parameter of the gadget, the formatter or the runtime; may be repeated. `NAME=@FILE` reads the value from a file.
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parameter::parse)]
     pub params: Vec<(String, String)>,
 
@@ -231,7 +232,7 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "FILE", conflicts_with = "detach")]
     pub output: Option<PathBuf>,
 
-    /// Start the recording, print its id, and leave it on.
+    /// Start the recording, print its id, and exit.
     #[arg(long)]
     pub detach: bool,
 
@@ -243,7 +244,7 @@ pub(crate) struct RunArgs {
 pub(crate) enum AdvisorCommand {
     /// Start a recording, and print its id.
     Start(AdvisorStartArgs),
-    /// End a recording: print the profile, or the names of the profiles that were made. The recording is deleted.
+    /// End a recording, print the profile or the names of the created profiles, and delete the recording.
     Stop(AdvisorStopArgs),
     /// List the recordings for seccomp profiles.
     List(ListArgs),
@@ -251,7 +252,7 @@ pub(crate) enum AdvisorCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct AdvisorStartArgs {
-    /// Where the profile goes.
+    /// The destination of the profile.
     #[arg(short = 'm', long, value_name = "MODE", value_enum, default_value = "terminal")]
     pub output_mode: AdvisorMode,
 
@@ -259,7 +260,7 @@ pub(crate) struct AdvisorStartArgs {
     #[arg(long, value_name = "[NAMESPACE/]NAME", conflicts_with = "profile_prefix")]
     pub seccomp_profile_name: Option<String>,
 
-    /// What the name of the `SeccompProfile` begins with; the pod's name follows.
+    /// The prefix of the name of the `SeccompProfile`; the pod's name follows.
     #[arg(long, value_name = "[NAMESPACE/]PREFIX")]
     pub profile_prefix: Option<String>,
 
@@ -267,12 +268,12 @@ pub(crate) struct AdvisorStartArgs {
     pub select: SelectArgs,
 }
 
-/// Where a profile goes.
+/// The destination of a profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum AdvisorMode {
     /// `stop` prints it.
     Terminal,
-    /// Into a `SeccompProfile` object of the Security Profiles Operator.
+    /// gadgetd creates a `SeccompProfile` object of the Security Profiles Operator.
     SeccompProfile,
 }
 
@@ -283,7 +284,7 @@ pub(crate) struct AdvisorStopArgs {
     pub id: String,
 }
 
-/// How objects are printed.
+/// The output format of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// As JSON.
@@ -298,18 +299,18 @@ pub(crate) enum Format {
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// How the list is printed.
+    /// The output format.
     #[arg(short, long, value_name = "FORMAT", value_enum)]
     pub output: Option<Format>,
 
-    /// Of all namespaces. It is the default for who may list them.
+    /// All namespaces. Default if the user may list them.
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct GadgetsArgs {
-    /// How the list is printed.
+    /// The output format.
     #[arg(short, long, value_name = "FORMAT", value_enum)]
     pub output: Option<Format>,
 }
@@ -320,15 +321,15 @@ pub(crate) struct ShowArgs {
     #[arg(value_name = "ID")]
     pub id: String,
 
-    /// Go on until the recording ends: each document, as it is made, in a line of JSON.
+    /// Print each new document as a line of JSON, until the recording ends.
     #[arg(short, long, conflicts_with_all = ["output", "generate"])]
     pub follow: bool,
 
-    /// Make documents of what was recorded so far; the recording goes on.
+    /// Generate documents from the recording so far. The recording continues.
     #[arg(short, long)]
     pub generate: bool,
 
-    /// Print the calls to the cluster that the gadget made, or was denied, instead of the documents.
+    /// Print the gadget's calls to the cluster, including denied ones, instead of the documents.
     #[arg(long, conflicts_with_all = ["output", "follow"])]
     pub audit: bool,
 
@@ -354,7 +355,7 @@ pub(crate) struct DeleteArgs {
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<String>,
 
-    /// Do not wait for nodes: what they hold of it is given up by force.
+    /// Do not wait for nodes: remove their finalizers.
     #[arg(long)]
     pub force: bool,
 }
@@ -376,23 +377,23 @@ pub(crate) struct DeployArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct UndeployArgs {
-    /// How long to wait until everything is gone.
+    /// How long to wait until everything is removed.
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = time)]
     pub timeout: Duration,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct VersionArgs {
-    /// Only that of this command.
+    /// Print only the version of this command.
     #[arg(long)]
     pub client: bool,
 
-    /// How it is printed.
+    /// The output format.
     #[arg(short, long, value_name = "FORMAT", value_enum)]
     pub output: Option<VersionFormat>,
 }
 
-/// How versions are printed.
+/// The output format of versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum VersionFormat {
     /// As JSON.
@@ -409,7 +410,7 @@ fn time(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Ends the program as wrong usage ends it.
+/// Exits with an error of wrong usage.
 pub(crate) fn misused(kind: ErrorKind, what: &str) -> ! {
     Cli::command().error(kind, what).exit()
 }

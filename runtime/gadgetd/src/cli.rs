@@ -1,4 +1,4 @@
-//! The command line: what it takes, and how it explains itself.
+//! The command line: its arguments and help texts.
 
 #[cfg(feature = "cluster")]
 use std::net::SocketAddr;
@@ -21,10 +21,10 @@ Examples:
   Run it under that profile, as a container runtime would:
     gadgetd confine --profile profile.json -- ./my-server --port 8080
 
-  Record a container from its very first call; it need not exist yet:
+  Record a container from its very first call (it need not exist yet):
     gadgetd run seccomp --cgroup /kubepods/besteffort/pod<uid>/<id> -o profile.json
 
-Results go to standard output, everything for people to standard error.";
+Results go to standard output, messages to standard error.";
 
 const RUN_USAGE: &str = "\
 gadgetd run [OPTIONS] <GADGET> -- <COMMAND>...
@@ -40,58 +40,58 @@ Examples:
   gadgetd run seccomp --param default-action=kill-process --param compact=true -- ./job
   gadgetd run seccomp-diff --param against=@profile.json -- ./job
 
-A command runs in a cgroup of its own, which is recorded from before its first call. Signals reach it, and \
-the result still comes. When it ends, processes that it left behind are ended too. With the result on \
-standard output, the command's own standard output goes to standard error.
+gadgetd starts the command in a cgroup of its own and records it from before its first call. It passes signals on to \
+the command, and still prints the result. When the command ends, gadgetd ends the processes that it left behind. If \
+the result goes to standard output, the command's own standard output goes to standard error.
 
-Every profile also allows execve, exit and exit_group: without them nothing starts, and a failing start hangs. \
-That of a container that an OCI runtime started allows futex and rt_sigreturn too: whether runc makes them is a \
-matter of time.
+Every profile also allows execve, exit and exit_group: without them nothing starts, and a failing start hangs. The \
+profile of a container that an OCI runtime started also allows futex and rt_sigreturn, because runc makes them only \
+in some starts.
 
 Exit status:
-  0  done (whatever the command's own status was: that is told on standard error)
+  0  done (standard error shows the status of the command)
   1  failed
   2  wrong usage
-  3  the recording is incomplete; the result is still printed, and what was lost is told
-  4  the gadget says that what was recorded is not as it should be; the result is still printed";
+  3  the recording is incomplete; gadgetd still prints the result, and says what was lost
+  4  the gadget's verdict is negative; gadgetd still prints the result";
 
 const CONFINE_AFTER: &str = "\
 Examples:
   gadgetd confine --profile profile.json -- ./my-server --port 8080
   gadgetd confine --profile profile.json -- python3 -c 'import os; os.mkdir(\"x\")'
 
-The filter is what runc and crun make of the profile with the same libseccomp: names that it does not know \
-are skipped, an errno that is not given is EPERM. It is loaded right before the command is executed, so the \
-profile must allow execve.
+gadgetd makes the same filter from the profile as runc and crun do with the same libseccomp. It skips names that \
+libseccomp does not know. The default errno is EPERM. gadgetd loads the filter right before it executes the command, \
+so the profile must allow execve.
 
 Exit status:
-  the command's own; 128 + n if signal n killed it
-  125  gadgetd failed, as with a profile that is not valid
+  the status of the command; 128 + n if signal n killed it
+  125  gadgetd failed, for example because the profile is invalid
   126  the command can't be executed
-  127  the command is not found
+  127  the command was not found
   2    wrong usage";
 
 #[cfg(feature = "cluster")]
 const SERVE_AFTER: &str = "\
-The cluster is that of the pod's service account, or of a kubeconfig (KUBECONFIG, ~/.kube/config). Everything that \
-is recorded is in Trace objects: kubectl gadget --help.
+gadgetd uses the cluster of the pod's service account, or of a kubeconfig (KUBECONFIG, ~/.kube/config). Trace objects \
+ask for recordings: see kubectl gadget --help.
 
-SIGTERM ends it; recordings go on in the kernel, and the next start takes them over.
+SIGTERM ends gadgetd. Recordings continue in the kernel, and the next start adopts them.
 
 Exit status:
   0  ended by a signal
   1  failed
   2  wrong usage";
 
-/// Record what system calls a command or container makes, and turn them into something useful.
+/// Record the system calls of a command or container, and turn them into a result such as a seccomp profile.
 ///
-/// gadgetd records with one eBPF program and hands the recording to a gadget, a sandboxed WebAssembly
-/// component. The gadget `seccomp` makes a seccomp profile of it, which a formatter writes down; `seccomp-diff` compares it
-/// with one.
+/// gadgetd records with one eBPF program and passes the recording to a gadget, a sandboxed WebAssembly component. The
+/// gadget `seccomp` makes a seccomp policy, which a formatter turns into a profile. `seccomp-diff` compares the recording
+/// with a profile.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES, after_long_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// Tell more on standard error; twice: debug. `RUST_LOG` takes finer filters.
+    /// Log more to standard error; repeat for debug. `RUST_LOG` accepts finer filters.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
 
@@ -108,10 +108,10 @@ pub(crate) enum Command {
     #[command(after_help = CONFINE_AFTER, after_long_help = CONFINE_AFTER)]
     Confine(ConfineArgs),
     #[cfg(feature = "registry")]
-    /// What the author of a gadget or a formatter does with it.
+    /// Create, build, test and publish a gadget or a formatter.
     Module(ModuleArgs),
     #[cfg(feature = "cluster")]
-    /// Work for a cluster, on one of its nodes: record what Traces ask for.
+    /// Record on a node of a cluster, as Trace objects ask for.
     #[command(after_help = SERVE_AFTER, after_long_help = SERVE_AFTER)]
     Serve(ServeArgs),
 }
@@ -122,38 +122,38 @@ pub(crate) enum Command {
     group = ArgGroup::new("target").required(true).args(["pid", "cgroup", "command", "list_params"]),
 )]
 pub(crate) struct RunArgs {
-    /// The built-in gadget to run: `seccomp`, or `seccomp-diff`.
+    /// The built-in gadget to run: `seccomp` or `seccomp-diff`.
     #[arg(value_name = "GADGET")]
     pub gadget: Option<String>,
 
-    /// Run this WebAssembly component instead of a built-in gadget: the path of one, such as `./mine.wasm`, or where it is
-    /// in a registry, as `ghcr.io/me/mine:1.0`.
+    /// Run this WebAssembly component instead of a built-in gadget: a path, such as `./mine.wasm`, or a reference to a
+    /// registry, such as `ghcr.io/me/mine:1.0`.
     #[arg(long = "gadget", id = "gadget_module", value_name = "FILE|REFERENCE")]
     pub gadget_module: Option<String>,
 
-    /// How the result is written: a built-in formatter (`oci`, `spo`, `table`), the path of a component, such as
-    /// `./mine.wasm`, or where one is in a registry.
+    /// The formatter of the result: a built-in one (`oci`, `spo`, `table`, `html`, `systemd`), the path of a component,
+    /// such as `./mine.wasm`, or a reference to a registry.
     #[arg(short, long, value_name = "NAME|FILE|REFERENCE", default_value = "oci")]
     pub formatter: String,
 
-    /// A parameter of the gadget or the formatter; may be repeated. `NAME=@FILE` takes the value from a file.
+    /// A parameter of the gadget or the formatter; may be repeated. `NAME=@FILE` reads the value from a file.
     #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = parameter)]
     pub params: Vec<String>,
 
-    /// List the parameters that the gadget and the formatter have, and record nothing.
+    /// List the parameters of the gadget and the formatter, and record nothing.
     #[arg(long)]
     pub list_params: bool,
 
-    /// Record this process, its threads and everything that descends from it.
+    /// Record this process, its threads and its descendants.
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
     pub pid: Option<i32>,
 
-    /// Record this cgroup (version 2), as a path below the root of the hierarchy. It need not exist yet.
+    /// Record this cgroup (version 2): a path below the root of the hierarchy. It need not exist yet.
     #[arg(long, value_name = "PATH")]
     pub cgroup: Option<String>,
 
-    /// What records. `auto`: eBPF where it may be loaded, which needs root; otherwise, for a command, seccomp user notification,
-    /// which needs no privileges, slows each system call down, and keeps setuid programs from gaining any.
+    /// The recorder. `auto` uses eBPF if gadgetd may load it, which needs root; otherwise, for a command, seccomp user
+    /// notification. That needs no privileges, but slows each system call down, and setuid programs gain no privileges.
     #[arg(long, value_name = "RECORDER", value_enum, default_value = "auto")]
     pub recorder: RecorderName,
 
@@ -165,8 +165,8 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
-    /// Keep the whole run in this file, also if the gadget fails: what it saw, was answered and gave. `gadgetd module
-    /// test --replay FILE` runs it again, on any machine.
+    /// Write the input and output of the gadget to this file, even if the gadget fails. `gadgetd module test --replay
+    /// FILE` runs it again, on any machine.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
 
@@ -185,12 +185,12 @@ pub(crate) struct RunArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ConfineArgs {
-    /// The profile: JSON, as the OCI runtime specification has it in `linux.seccomp`.
+    /// The profile: JSON, in the format of `linux.seccomp` in the OCI runtime specification.
     #[arg(short, long, value_name = "FILE")]
     pub profile: PathBuf,
 
-    /// Set `no_new_privs` before the filter is loaded, like `noNewPrivileges: true` of a container. Without
-    /// `CAP_SYS_ADMIN` it is always set: the kernel takes no filter otherwise.
+    /// Set `no_new_privs` before loading the filter, like `noNewPrivileges: true` of a container. Without `CAP_SYS_ADMIN`
+    /// gadgetd always sets it, because the kernel requires it.
     #[arg(long)]
     pub no_new_privileges: bool,
 
@@ -202,43 +202,43 @@ pub(crate) struct ConfineArgs {
 #[cfg(feature = "cluster")]
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// The name of this node, as the cluster knows it.
+    /// The name of this node in the cluster.
     #[arg(long, env = "NODE_NAME", value_name = "NAME")]
     pub node: String,
 
-    /// The runtime's own namespace: Traces there may record pods of any.
+    /// The runtime's own namespace. Traces in it may record pods of any namespace.
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAME", default_value = "gadget")]
     pub namespace: String,
 
-    /// Where to keep what is recorded for whom. It must outlive this process, and need not outlive the machine.
+    /// The folder of the journal of recordings. It must outlive this process, but not a reboot.
     #[arg(long, env = "GADGETD_STATE_DIR", value_name = "DIR", default_value = "/run/gadgetd")]
     pub state_dir: PathBuf,
 
-    /// Where to pin what is recorded, so that it goes on while this process is gone: a folder of its own on a bpf file system.
+    /// The folder for pinned recordings, which continue without this process: a separate folder on a bpf file system.
     #[arg(long, env = "GADGETD_PIN_DIR", value_name = "DIR", default_value = "/sys/fs/bpf/gadgetd")]
     pub pin_dir: PathBuf,
 
-    /// How many containers can be recorded at once, with those that are about to start.
+    /// The maximum number of containers recorded at once, including those about to start.
     #[arg(long, env = "GADGETD_SLOTS", value_name = "N", default_value_t = 8_192)]
     pub slots: u32,
 
-    /// Where to keep compiled modules.
+    /// The folder of fetched and compiled modules.
     #[arg(long, env = "GADGETD_CACHE_DIR", value_name = "DIR", default_value = "/var/cache/gadgetd")]
     pub cache_dir: PathBuf,
 
-    /// Where the kubelet reads seccomp profiles from.
+    /// The folder from which the kubelet reads seccomp profiles.
     #[arg(long, env = "GADGETD_SECCOMP_DIR", value_name = "DIR", default_value = "/var/lib/kubelet/seccomp")]
     pub seccomp_dir: PathBuf,
 
-    /// Where the root of the host's file system is mounted: below it, container runtimes keep their state.
+    /// The mount point of the host's root, below which container runtimes keep their state.
     #[arg(long, env = "GADGETD_HOST_ROOT", value_name = "DIR", default_value = "/")]
     pub host_root: PathBuf,
 
-    /// Where to answer /healthz, /readyz and /metrics.
+    /// The address that serves /healthz, /readyz and /metrics.
     #[arg(long, env = "GADGETD_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
 
-    /// How the log on standard error is written.
+    /// The format of the log on standard error.
     #[arg(long, env = "GADGETD_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
 
@@ -246,10 +246,10 @@ pub(crate) struct ServeArgs {
     pub registry: RegistryArgs,
 }
 
-/// What records.
+/// The recorder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RecorderName {
-    /// eBPF where it may be loaded, else seccomp user notification.
+    /// eBPF if gadgetd may load it, otherwise seccomp user notification.
     Auto,
     /// The eBPF program.
     Ebpf,
@@ -257,11 +257,11 @@ pub(crate) enum RecorderName {
     Notify,
 }
 
-/// How a log is written.
+/// The format of the log.
 #[cfg(feature = "cluster")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// Lines for people.
+    /// Lines of text.
     Text,
     /// One JSON object on each line.
     Json,

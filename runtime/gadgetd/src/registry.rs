@@ -18,16 +18,16 @@ const HEADING: &str = "Modules from registries";
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = HEADING)]
 pub(crate) struct RegistryArgs {
-    /// Do not encrypt connections to registries. To those on this machine they never are, unless there is a --ca.
+    /// Connect to registries without TLS. Connections to localhost use TLS only with --ca.
     #[arg(long, conflicts_with = "ca")]
     pub plain_http: bool,
 
-    /// Trust this authority too (a file of certificates in PEM), and encrypt every connection; may be repeated.
+    /// Also trust this certificate authority (a file in PEM), and use TLS for every connection; may be repeated.
     #[arg(long, env = "GADGETD_CA", value_name = "FILE", value_delimiter = ',')]
     pub ca: Vec<PathBuf>,
 
-    /// A host that registries may send to for a component, as `pkg-containers.githubusercontent.com` or `*.example.com`; may be
-    /// repeated. It is asked by https, without the login, and what it sends is verified.
+    /// A host to which registries may redirect for a component, such as `pkg-containers.githubusercontent.com` or
+    /// `*.example.com`; may be repeated. gadgetd uses https, does not send the login, and verifies the component.
     #[arg(long = "blob-host", env = "GADGETD_BLOB_HOSTS", value_name = "HOST", value_delimiter = ',')]
     pub blob_hosts: Vec<String>,
 }
@@ -36,13 +36,12 @@ pub(crate) struct RegistryArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = HEADING)]
 pub(crate) struct TrustArgs {
-    /// Take a module out of a registry if it is signed with the private half of this public key (a file in PEM); may be
-    /// repeated.
+    /// Accept modules from registries that are signed with this public key (a file in PEM); may be repeated.
     #[arg(long = "key", value_name = "FILE")]
     pub keys: Vec<PathBuf>,
 
-    /// Take a module out of a registry even if nobody signed it. If there are keys and it is signed with another, it is
-    /// refused all the same.
+    /// Accept unsigned modules from registries. With --key, gadgetd still refuses a module that is signed with another
+    /// key.
     #[arg(long)]
     pub allow_unsigned: bool,
 }

@@ -179,7 +179,7 @@ async fn the_signature_of_another_module_is_none() {
     assert_eq!(fetched.origin.signed_by, Some(ME.public().id()));
 }
 
-/// What cosign itself reads: see docs/decisions/015.
+/// What cosign itself reads: see docs/decisions/016.
 #[tokio::test]
 async fn signatures_have_cosigns_form() {
     let (registry, mine) = signed().await;

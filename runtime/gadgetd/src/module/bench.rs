@@ -30,23 +30,23 @@ pub(crate) struct BenchArgs {
     #[arg(value_name = "MODULE")]
     module: String,
 
-    /// Run it on this recording. If not given, on one capture of 120 calls.
+    /// The recorded run. Default: one capture of 120 calls.
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
 
-    /// The gadget that calls the formatter which is measured.
+    /// The gadget that calls the measured formatter.
     #[arg(short, long, value_name = "NAME|FILE")]
     gadget: Option<String>,
 
-    /// The formatter that the gadget which is measured calls.
+    /// The formatter that the measured gadget calls.
     #[arg(short, long, value_name = "NAME|FILE")]
     formatter: Option<String>,
 
-    /// How often to run it.
+    /// The number of runs.
     #[arg(short = 'n', long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
 
-    /// Write one JSON object, for programs: times in nanoseconds, sizes in bytes.
+    /// Print one JSON object, for programs: times in nanoseconds, sizes in bytes.
     #[arg(long)]
     json: bool,
 }

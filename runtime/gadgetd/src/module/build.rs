@@ -30,7 +30,7 @@ pub(crate) struct BuildArgs {
     #[arg(value_name = "DIR", default_value = ".")]
     dir: PathBuf,
 
-    /// Where to write the component; if not given, into the project's folder, and called like it.
+    /// The file of the component. Default: `NAME.wasm` in the project's folder, with the folder's name.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }

@@ -16,12 +16,12 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// A built-in module, such as `oci`, the path of a component, such as `./mine.wasm`, or where one is in a registry, as
-    /// `ghcr.io/me/mine:1.0`.
+    /// A built-in module, such as `oci`, the path of a component, such as `./mine.wasm`, or a reference to a registry,
+    /// such as `ghcr.io/me/mine:1.0`.
     #[arg(value_name = "NAME|FILE|REFERENCE")]
     pub module: String,
 
-    /// Write one JSON object, for programs.
+    /// Print one JSON object, for programs.
     #[arg(long)]
     pub json: bool,
 

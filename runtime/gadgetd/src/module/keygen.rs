@@ -10,7 +10,7 @@ use crate::note;
 
 #[derive(Debug, Args)]
 pub(crate) struct KeygenArgs {
-    /// The private key is written to PREFIX.key, the public one to PREFIX.pub. Neither may exist.
+    /// The prefix of the files: PREFIX.key for the private key, PREFIX.pub for the public key. Neither may exist.
     #[arg(value_name = "PREFIX")]
     pub prefix: PathBuf,
 }

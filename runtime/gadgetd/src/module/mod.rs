@@ -33,25 +33,25 @@ pub(crate) struct ModuleArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModuleCommand {
-    /// Make a project to begin with: a gadget or a formatter that works, in the language of your choice.
+    /// Create a project with a working gadget or formatter, in the language of your choice.
     New(new::NewArgs),
-    /// Build a project into a component, with the tools of its language; says which are missing.
+    /// Build a component from a project, with the tools of its language. Lists missing tools.
     Build(build::BuildArgs),
-    /// Show what a module is: its world and version, what it imports, its parameters, and what it asks for.
+    /// Show the world, version, imports, parameters and capabilities of a module.
     Inspect(inspect::InspectArgs),
-    /// Run a module on recordings, and compare what comes out with what they say. Needs no rights, and no network.
+    /// Run a module on recorded runs, and compare the results. Needs neither root nor a network.
     Test(test::TestArgs),
     /// Measure a module: how long each step takes, and how much of its limits it uses.
     Bench(bench::BenchArgs),
-    /// Put a module into a registry, and print where it is.
+    /// Push a module to a registry, and print its reference.
     Push(push::PushArgs),
-    /// Get a module out of a registry, if it is from somebody who is trusted.
+    /// Pull a module from a registry, if a trusted key signed it.
     Pull(pull::PullArgs),
-    /// Vouch for a module in a registry: sign it, in cosign's form.
+    /// Sign a module in a registry, in cosign's format.
     Sign(sign::SignArgs),
-    /// Say who vouches for a module in a registry.
+    /// Verify the signature of a module in a registry.
     Verify(verify::VerifyArgs),
-    /// Make a pair of keys to sign with.
+    /// Create a key pair for signatures.
     Keygen(keygen::KeygenArgs),
 }
 

@@ -24,24 +24,23 @@ const NAME_MAX: usize = 64;
 
 #[derive(Debug, Args)]
 pub(crate) struct NewArgs {
-    /// What the module is called: lower case, words joined by `-`.
+    /// The name of the module: lower case, words joined by `-`.
     #[arg(value_name = "NAME", value_parser = name)]
     name: String,
 
-    /// The language that it is written in.
+    /// The language of the module.
     #[arg(long, value_enum)]
     lang: Language,
 
-    /// What it is: a gadget reads recordings and makes documents, a formatter writes a policy down.
+    /// The kind of module: a gadget turns captures into documents, a formatter turns a policy into a document.
     #[arg(long, value_enum)]
     kind: Kind,
 
-    /// The folder to make; if not given, it is called like the module.
+    /// The folder to create. Default: the name of the module.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 
-    /// For Rust: where the crate `gadget-sdk` is on this machine. If not given, it comes from gadgetd's repository, as
-    /// it was released with this gadgetd.
+    /// For Rust: the folder of the crate `gadget-sdk`. Default: gadgetd's repository at the release of this gadgetd.
     #[arg(long, env = "GADGETD_SDK", value_name = "DIR")]
     sdk: Option<PathBuf>,
 }

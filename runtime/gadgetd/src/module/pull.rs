@@ -15,11 +15,11 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(crate) struct PullArgs {
-    /// Which one: `REGISTRY/REPOSITORY[:TAG][@sha256:…]`.
+    /// The reference of the module: `REGISTRY/REPOSITORY[:TAG][@sha256:…]`.
     #[arg(value_name = "REFERENCE")]
     pub reference: String,
 
-    /// Where to write the component.
+    /// The file of the component.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
 

@@ -16,7 +16,7 @@ pub(crate) struct PushArgs {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
-    /// Where to: `REGISTRY/REPOSITORY:TAG`.
+    /// The destination: `REGISTRY/REPOSITORY:TAG`.
     #[arg(value_name = "REFERENCE")]
     pub reference: String,
 

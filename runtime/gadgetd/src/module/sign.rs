@@ -11,12 +11,12 @@ use crate::{note, output, registry::RegistryArgs};
 
 #[derive(Debug, Args)]
 pub(crate) struct SignArgs {
-    /// Which one: `REGISTRY/REPOSITORY:TAG@sha256:…`, as `gadgetd module push` printed it. With a tag alone, what the registry
-    /// has under it now.
+    /// The reference of the module: `REGISTRY/REPOSITORY:TAG@sha256:…`, as `gadgetd module push` printed it. A tag alone
+    /// means the module that the registry now has under it.
     #[arg(value_name = "REFERENCE")]
     pub reference: String,
 
-    /// The private key: PKCS#8 in PEM, as `gadgetd module keygen` and openssl write it, readable by its owner alone.
+    /// The private key: PKCS#8 in PEM, as `gadgetd module keygen` and openssl write it. Only its owner may read it.
     #[arg(long, value_name = "FILE")]
     pub key: PathBuf,
 

@@ -26,19 +26,19 @@ pub(crate) struct TestArgs {
     #[arg(value_name = "DIR|MODULE", default_value = ".")]
     module: String,
 
-    /// Run it on this recording; may be repeated. If not given, on every `tests/*.json` of the project.
+    /// The recorded run; may be repeated. Default: every `tests/*.json` of the project.
     #[arg(long, value_name = "FILE")]
     replay: Vec<PathBuf>,
 
-    /// The gadget that calls the formatter which is tested, if not the one of the recording.
+    /// The gadget that calls the tested formatter. Default: the gadget of the recorded run.
     #[arg(short, long, value_name = "NAME|FILE")]
     gadget: Option<String>,
 
-    /// The formatter that the gadget which is tested calls, if not the one of the recording.
+    /// The formatter that the tested gadget calls. Default: the formatter of the recorded run.
     #[arg(short, long, value_name = "NAME|FILE")]
     formatter: Option<String>,
 
-    /// Write what comes out now into the recordings, instead of comparing.
+    /// Write the new results to the recorded runs, instead of comparing.
     #[arg(long)]
     update: bool,
 }

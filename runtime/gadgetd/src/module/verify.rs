@@ -14,7 +14,7 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// Which one: `REGISTRY/REPOSITORY[:TAG][@sha256:…]`.
+    /// The reference of the module: `REGISTRY/REPOSITORY[:TAG][@sha256:…]`.
     #[arg(value_name = "REFERENCE")]
     pub reference: String,
 
