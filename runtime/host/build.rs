@@ -1,4 +1,4 @@
-//! Builds the modules that are a part of gadgetd, for `src/store.rs` to embed.
+//! Builds the modules that are a part of gadgetd, for `src/modules/source.rs` to embed.
 
 fn main() {
     gadgetd_artifacts::rerun_if_changed(gadgetd_artifacts::Sources::Components);

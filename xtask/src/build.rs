@@ -1,12 +1,9 @@
 //! `cargo xtask build`
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::Command};
 
 use anyhow::Result;
-use gadgetd_artifacts::{
-    cross::{Target, cross_build},
-    target_dir,
-};
+use gadgetd_artifacts::{cross::cross_build, target::Target, target_dir};
 
 use crate::{
     process::{cargo, run as run_command},
@@ -24,7 +21,7 @@ pub(crate) fn run() -> Result<PathBuf> {
     Ok(gadgetd)
 }
 
-/// Builds for another system what cargo is told to, or else the programs: both for Linux, for others the command line alone.
+/// Builds for another system what cargo is told to, or else the programs.
 pub(crate) fn cross(target: Target, what: &[String]) -> Result<()> {
     setup::ensure(setup::For::Cross)?;
     let mut build = cross_build(target)?;
@@ -32,8 +29,23 @@ pub(crate) fn cross(target: Target, what: &[String]) -> Result<()> {
         build.arg("--release");
     }
     build.args(what);
+    if !what.is_empty() {
+        return run_command(&mut build);
+    }
+    for (program, file) in build_programs(build, target, "release")? {
+        eprintln!("{program} for {target} is {}", file.display());
+    }
+    Ok(())
+}
+
+/// Builds the programs for another system: both for Linux, for others the command line alone. `build` names the profile,
+/// `folder` is what cargo calls its folder.
+pub(crate) fn build_programs(
+    mut build: Command,
+    target: Target,
+    folder: &str,
+) -> Result<Vec<(&'static str, PathBuf)>> {
     let programs: &[(&str, &str)] = match target.os() {
-        _ if !what.is_empty() => &[],
         "linux" => &[("gadgetd", "gadgetd"), ("gadgetd-cli", "kubectl-gadget")],
         _ => &[("gadgetd-cli", "kubectl-gadget")],
     };
@@ -41,11 +53,9 @@ pub(crate) fn cross(target: Target, what: &[String]) -> Result<()> {
         build.args(["--package", package, "--bin", program]);
     }
     run_command(&mut build)?;
-    let folder = target_dir().join(target.triple()).join("release");
-    for (_, program) in programs {
-        eprintln!("{program} for {target} is {}{}", folder.join(program).display(), target.suffix());
-    }
-    Ok(())
+    let folder = target_dir().join(target.triple()).join(folder);
+    let file = |program: &str| folder.join(format!("{program}{}", target.suffix()));
+    Ok(programs.iter().map(|(_, program)| (*program, file(program))).collect())
 }
 
 /// Builds a gadgetd for somebody who waits, and returns it: without the parts that work for clusters and registries, and

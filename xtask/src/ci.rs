@@ -3,10 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use gadgetd_artifacts::{
-    cross::{Target, cross_check},
-    toolchain::Missing,
-};
+use gadgetd_artifacts::{cross::cross_check, target::Target, toolchain::Missing};
 use serde_json::Value;
 
 use crate::{
@@ -20,10 +17,11 @@ type Check = fn() -> Result<()>;
 /// Runs every check, and fails with the names of those that found something.
 pub(crate) fn run() -> Result<()> {
     setup::ensure(setup::For::Test)?;
-    let checks: [(&str, Check); 6] = [
+    let checks: [(&str, Check); 7] = [
         ("format", format),
         ("generated files", || generate::run(true)),
         ("licences and sources", licences),
+        ("unused dependencies", unused_dependencies),
         ("lints", lints),
         ("warnings of nested builds", nested_warnings),
         ("documentation", documentation),
@@ -53,6 +51,12 @@ fn licences() -> Result<()> {
     run_command(cargo(["deny", "--locked", "--workspace"]).args(check))?;
     let ebpf = ["deny", "--locked", "--manifest-path", "ebpf/programs/Cargo.toml", "--config", "deny.toml"];
     run_command(cargo(ebpf).args(check))
+}
+
+/// Looks for the names of dependencies in the sources, compiles nothing, and takes a second. A dependency that is there for its
+/// features alone is named in the manifest, under `package.metadata.cargo-machete`.
+fn unused_dependencies() -> Result<()> {
+    run_command(&mut cargo(["machete", "--skip-target-dir"]))
 }
 
 fn lints() -> Result<()> {

@@ -1,6 +1,6 @@
-//! Packages of any Debian release and architecture, unpacked into a folder. Nothing is installed.
+//! Packages of Debian: of any release and architecture, unpacked into a folder; and of this machine's, installed.
 //!
-//! apt runs with a configuration of its own, below the cache: the mirror of this machine, another release, an empty list
+//! For the former apt runs with a configuration of its own, below the cache: the mirror of this machine, another release, an empty list
 //! of installed packages. So neither root nor the release of this machine matters, and nothing here changes it.
 //!
 //! ```ignore
@@ -10,15 +10,19 @@
 
 use std::{
     fs::{self, File},
+    io,
     path::Path,
     process::{Command, Stdio},
     thread,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
-use crate::{cache, process::show};
+use crate::{
+    files,
+    process::{is_root, output, run, show},
+};
 
 /// Signs every release of Debian that its archive still has.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -61,8 +65,9 @@ impl Release {
             "{KEYRING} is missing: packages of Debian {name} can't be verified; install debian-archive-keyring"
         );
         let kind = if types == "deb" { "" } else { "-sources" };
-        let state = gadgetd_kube_assets::cache().join("debian").join(format!("{name}-{architecture}{kind}"));
-        let lock = cache::lock(&state, || eprintln!("waiting for another use of Debian {name}"))?;
+        let state =
+            gadgetd_artifacts::cache::root().join("debian").join(format!("{name}-{architecture}{kind}"));
+        let lock = files::lock(&state, || eprintln!("waiting for another use of Debian {name}"))?;
         for folder in ["lists/partial", "cache/archives/partial", "sources"] {
             fs::create_dir_all(state.join(folder))?;
         }
@@ -131,7 +136,7 @@ impl Release {
 
     /// Unpacks `packages`, one over the other, into `folder`, unless an earlier run has. The folder is whole or absent.
     pub(crate) fn unpack(&self, packages: &[impl AsRef<str>], folder: &Path) -> Result<()> {
-        cache::once(folder, |part| {
+        files::once(folder, |part| {
             let download = part.join("download");
             fs::create_dir(&download)?;
             self.download(packages, &download)?;
@@ -142,7 +147,7 @@ impl Release {
                 let status = part.join(STATUS);
                 fs::create_dir_all(&status)?;
                 let fields = output(Command::new("dpkg-deb").arg("--field").arg(&package))?;
-                fs::write(status.join(name.trim()), fields)?;
+                fs::write(status.join(name), fields)?;
             }
             Ok(fs::remove_dir_all(&download)?)
         })
@@ -174,33 +179,33 @@ fn mirror() -> Result<String> {
     Ok(first.context("this machine's apt has no sources: /etc/apt/sources.list names no mirror")?.to_owned())
 }
 
+/// Installs packages of this machine's release.
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
+    // stdout belongs to the result of whatever needs them.
+    let apt_get = |arguments: &[&str]| -> Command {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive").arg("--quiet").args(arguments).stdout(io::stderr());
+        command
+    };
+    let install = || apt_get(&[&["install", "--yes", "--no-install-recommends"][..], packages].concat());
+    ensure!(
+        is_root(),
+        "installing needs root: run `sudo {}`, then again what you just ran",
+        show(&install())
+    );
+    // The lists may be missing or old: they are read only if the short way fails.
+    run(&mut install()).or_else(|_| run(&mut apt_get(&["update"])).and_then(|()| run(&mut install())))
+}
+
 /// This machine's architecture, in Debian's word.
 pub(crate) fn architecture() -> Result<String> {
-    Ok(output(Command::new("dpkg").arg("--print-architecture"))?.trim().to_owned())
+    output(Command::new("dpkg").arg("--print-architecture"))
 }
 
 /// The words that follow `prefix`, of the lines that begin with it.
 fn after(prefix: &str, text: &str) -> Vec<String> {
     let words = text.lines().filter_map(|line| line.strip_prefix(prefix)?.split_whitespace().next());
     words.map(str::to_owned).collect()
-}
-
-/// What the command prints to its standard output. If it fails, the error has the end of what it said.
-fn output(command: &mut Command) -> Result<String> {
-    let mut shown = show(command);
-    if let Some((program, rest)) = shown.split_once(" -o") {
-        // Which configuration apt has is the same for all that is asked of it.
-        let words = rest.split(' ').skip_while(|word| word.starts_with("-o") || word.contains("::"));
-        shown = [program].into_iter().chain(words).collect::<Vec<_>>().join(" ");
-    }
-    let output = command.output().with_context(|| format!("cannot start `{shown}`"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let lines: Vec<&str> = said.lines().collect();
-        let end = lines[lines.len().saturating_sub(10)..].join("\n");
-        bail!("`{shown}` failed ({}): {end}", output.status);
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]
@@ -213,12 +218,5 @@ mod tests {
             Inst libc6 (2.43-7 Debian:unstable [amd64]) []\nInst runc (1.3.6+ds1-1 Debian:unstable [amd64])\n\
             Conf libc6 (2.43-7 Debian:unstable [amd64])\n";
         assert_eq!(after("Inst ", said), ["libc6", "runc"]);
-    }
-
-    #[test]
-    fn a_command_that_fails_is_shown_with_what_it_said() {
-        let error = output(Command::new("sh").args(["-c", "echo no such package >&2; exit 3"])).unwrap_err();
-        let shown = error.to_string();
-        assert!(shown.contains("sh -c") && shown.contains("no such package"), "{shown}");
     }
 }

@@ -16,7 +16,10 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::{build, process::show};
+use crate::{
+    build,
+    process::{end, show},
+};
 
 const PYTHON: &str = "/usr/bin/python3";
 /// What the server serves, so that an answer is known to be its own.
@@ -118,28 +121,27 @@ struct Running(Child);
 impl Running {
     /// Asks for the page until there is an answer.
     fn page(&mut self, port: u16) -> Result<String> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match get(port) {
-                Ok(page) => return Ok(page),
-                Err(error) if Instant::now() > deadline => return Err(error).context("it does not answer"),
-                Err(_) => thread::sleep(Duration::from_millis(20)),
-            }
-            if let Some(status) = self.0.try_wait()? {
-                bail!("it ended with {status} before it answered");
-            }
-        }
+        patiently("answer", || match (get(port), self.0.try_wait()?) {
+            (Ok(page), _) => Ok(Some(page)),
+            (Err(_), Some(status)) => bail!("it ended with {status} before it answered"),
+            (Err(_), None) => Ok(None),
+        })
     }
 
     fn wait(&mut self) -> Result<ExitStatus> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match self.0.try_wait()? {
-                Some(status) => return Ok(status),
-                None if Instant::now() > deadline => bail!("it does not stop"),
-                None => thread::sleep(Duration::from_millis(20)),
-            }
+        patiently("stop", || Ok(self.0.try_wait()?))
+    }
+}
+
+/// Asks again until there is something.
+fn patiently<T>(what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask()? {
+            return Ok(answer);
         }
+        ensure!(Instant::now() < deadline, "it does not {what}");
+        thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -186,9 +188,6 @@ fn make_folder(mut python: Command, folder: &Path) -> Result<Option<String>> {
     python.arg("-c").arg(format!("import os; os.mkdir(\"{}\")", folder.display()));
     println!("$ {}", show(&python));
     let output = python.output().with_context(|| format!("cannot start `{}`", show(&python)))?;
-    if output.status.success() {
-        return Ok(None);
-    }
     let complaint = String::from_utf8_lossy(&output.stderr);
-    Ok(Some(complaint.lines().last().unwrap_or_default().to_owned()))
+    Ok((!output.status.success()).then(|| end(&complaint, 1)))
 }

@@ -5,21 +5,23 @@
 //! Go, and the daemons that Debian does package (etcd, containerd), whose installation would start services. Only
 //! the node's tools (iptables, CNI plugins, …) are installed, and only with `--node`.
 
-use std::collections::BTreeSet;
-use std::ffi::OsStr;
-use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{self, IsTerminal as _};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    fs::{self, File},
+    io::{self, IsTerminal as _},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use gadgetd_kube_assets::{Tier, VERSION};
+use gadgetd_artifacts::cache::kube::{self, Tier, VERSION};
 
 use crate::{
-    cache::{self, once, place},
     debian::{self, Release},
+    files::{self, once, place},
+    process::{end, output},
 };
 
 /// The Debian release that has this Kubernetes.
@@ -63,7 +65,7 @@ pub(crate) fn provide(tier: Tier) -> Result<PathBuf> {
     if tier == Tier::Node {
         install(NODE_PACKAGES, "the node tier runs pods with")?;
     }
-    if let Some(folder) = gadgetd_kube_assets::find(tier) {
+    if let Some(folder) = tier.find() {
         return Ok(folder);
     }
     if let Some(named) = std::env::var_os("KUBEBUILDER_ASSETS") {
@@ -87,9 +89,9 @@ struct Build {
 
 impl Build {
     fn begin() -> Result<Self> {
-        let root = gadgetd_kube_assets::kube_cache();
+        let root = kube::folder();
         let (bin, work, log) = (root.join("bin"), root.join("build"), root.join("build.log"));
-        let lock = cache::lock(&root, || say("waiting for another build of the same programs"))?;
+        let lock = files::lock(&root, || say("waiting for another build of the same programs"))?;
         for folder in [&bin, &work] {
             fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }
@@ -136,9 +138,8 @@ impl Build {
 
     /// Builds `programs` from Debian's source package.
     fn kubernetes(&self, debian: &Release, programs: &[&str]) -> Result<()> {
-        let gopath = self.work.join("gopath");
-        let source = gopath.join("src/k8s.io/kubernetes");
         let go = self.go(debian)?;
+        let source = go.path.join("src/k8s.io/kubernetes");
         once(&source, |part| {
             install(&["dpkg-dev"], "to unpack a source package it takes")?;
             let version = source_version(debian)?;
@@ -169,7 +170,7 @@ impl Build {
         // The source package leaves out one generated file that kube-apiserver needs.
         let openapi = source.join("pkg/generated/openapi/zz_generated.openapi.go");
         if !openapi.is_file() {
-            self.logged("generating the OpenAPI definitions", &mut self.openapi(&go, &gopath, &source)?)?;
+            self.logged("generating the OpenAPI definitions", &mut self.openapi(&go, &source)?)?;
             ensure!(openapi.is_file(), "openapi-gen has not written {}", openapi.display());
         }
 
@@ -177,7 +178,7 @@ impl Build {
         // cloud providers and dockershim, which nothing here uses.
         let out = self.work.join("out");
         fs::create_dir_all(&out)?;
-        let mut build = go.command(&gopath, &source);
+        let mut build = go.command(&source);
         build.args(["build", "-tags", "providerless,dockerless", "-ldflags", &stamp()]).arg("-o").arg(&out);
         build.args(programs.iter().map(|program| format!("./cmd/{program}")));
         self.logged(&format!("building {} (many minutes)", programs.join(", ")), &mut build)?;
@@ -199,29 +200,37 @@ impl Build {
             }
             Ok(())
         })?;
-        Ok(Go { root: root.join(format!("usr/lib/go-{GO}")), cache: self.work.join("gocache") })
+        Ok(Go {
+            root: root.join(format!("usr/lib/go-{GO}")),
+            cache: self.work.join("gocache"),
+            path: self.work.join("gopath"),
+        })
     }
 
-    fn openapi(&self, go: &Go, gopath: &Path, source: &Path) -> Result<Command> {
+    fn openapi(&self, go: &Go, source: &Path) -> Result<Command> {
         let generator = self.work.join("openapi-gen");
-        let mut build = go.command(gopath, source);
+        let mut build = go.command(source);
         build.arg("build").arg("-o").arg(&generator).arg("./vendor/k8s.io/kube-openapi/cmd/openapi-gen");
         self.logged("building the generator of the OpenAPI definitions", &mut build)?;
 
         // Every package that asks for it by its tag; the staging modules by their vendored path.
-        let mut packages = BTreeSet::new();
-        for (tree, prefix) in [("pkg", "pkg"), ("staging/src/k8s.io", "vendor/k8s.io")] {
-            let tree = source.join(tree);
-            for folder in tagged(&tree)? {
-                let path = Path::new(prefix).join(folder.strip_prefix(&tree)?).display().to_string();
-                let unrelated = ["generated", "code-generator", "sample-apiserver", "testapigroup"];
-                if !unrelated.iter().any(|name| path.contains(name)) {
-                    packages.insert(format!("k8s.io/kubernetes/{path}"));
-                }
-            }
-        }
+        let mut grep = Command::new("grep");
+        grep.args([
+            "--recursive",
+            "--files-with-matches",
+            "--fixed-strings",
+            "--include=*.go",
+            "+k8s:openapi-gen=",
+        ]);
+        let tagged = output(grep.args(["pkg", "staging/src/k8s.io"]).current_dir(source))?;
+        let unrelated = ["generated", "code-generator", "sample-apiserver", "testapigroup"];
+        let folders = tagged.lines().filter_map(|file| Some(file.rsplit_once('/')?.0));
+        let folders = folders.filter(|folder| !unrelated.iter().any(|name| folder.contains(name)));
+        let packages: BTreeSet<_> = folders
+            .map(|folder| format!("k8s.io/kubernetes/{}", folder.replacen("staging/src", "vendor", 1)))
+            .collect();
         let mut command = Command::new(generator);
-        go.environment(&mut command, gopath);
+        go.environment(&mut command);
         command
             .current_dir(source)
             .args(["--logtostderr", "-i", &packages.into_iter().collect::<Vec<_>>().join(",")])
@@ -241,9 +250,7 @@ impl Build {
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let status = command.status().with_context(|| format!("cannot run {name}"))?;
         if !status.success() {
-            let log = String::from_utf8_lossy(&fs::read(&self.log)?).into_owned();
-            let lines: Vec<&str> = log.lines().collect();
-            eprintln!("{}", lines[lines.len().saturating_sub(20)..].join("\n"));
+            eprintln!("{}", end(&String::from_utf8_lossy(&fs::read(&self.log)?), 20));
             bail!("{name} failed ({status}); all of its output is in {}", self.log.display());
         }
         Ok(())
@@ -254,17 +261,19 @@ impl Build {
 struct Go {
     root: PathBuf,
     cache: PathBuf,
+    /// Its `GOPATH`: where sources are.
+    path: PathBuf,
 }
 
 impl Go {
-    fn command(&self, gopath: &Path, folder: &Path) -> Command {
+    fn command(&self, folder: &Path) -> Command {
         let mut command = Command::new(self.root.join("bin/go"));
         command.current_dir(folder);
-        self.environment(&mut command, gopath);
+        self.environment(&mut command);
         command
     }
 
-    fn environment(&self, command: &mut Command, gopath: &Path) {
+    fn environment(&self, command: &mut Command) {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let bin = self.root.join("bin");
         let path =
@@ -272,7 +281,7 @@ impl Go {
         command
             .env("PATH", path)
             .env("GOROOT", &self.root)
-            .env("GOPATH", gopath)
+            .env("GOPATH", &self.path)
             .env("GOCACHE", &self.cache)
             .envs([("GO111MODULE", "off"), ("GOFLAGS", ""), ("CGO_ENABLED", "0"), ("GOTOOLCHAIN", "local")]);
     }
@@ -280,8 +289,8 @@ impl Go {
 
 /// The version of Debian's source package that holds [`VERSION`]; it may be spelled `1.20.5+really1.20.2-…`.
 fn source_version(debian: &Release) -> Result<String> {
-    let output = debian.apt("apt-cache").args(["showsrc", "--only-source", "kubernetes"]).output()?;
-    let text = String::from_utf8(output.stdout)?;
+    let text =
+        output(debian.apt("apt-cache").args(["showsrc", "--only-source", "kubernetes"])).unwrap_or_default();
     let versions: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("Version: ")).collect();
     let wanted = versions.iter().find(|version| {
         let upstream = version.split_once('-').map_or(**version, |(upstream, _)| upstream);
@@ -312,25 +321,6 @@ fn stamp() -> String {
     flags
 }
 
-/// Folders below `tree` with a Go file that asks for `OpenAPI` definitions.
-fn tagged(tree: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let mut here = false;
-    for entry in fs::read_dir(tree)? {
-        let entry = entry?;
-        let path = entry.path();
-        if entry.file_type()?.is_dir() {
-            found.extend(tagged(&path)?);
-        } else if !here && path.extension() == Some(OsStr::new("go")) {
-            here = fs::read(&path)?.windows(17).any(|window| window == b"+k8s:openapi-gen=");
-        }
-    }
-    if here {
-        found.push(tree.to_owned());
-    }
-    Ok(found)
-}
-
 /// Installs what dpkg does not list as installed.
 fn install(packages: &[&str], why: &str) -> Result<()> {
     let missing: Vec<&str> = packages.iter().copied().filter(|package| !installed(package)).collect();
@@ -338,22 +328,7 @@ fn install(packages: &[&str], why: &str) -> Result<()> {
         return Ok(());
     }
     say(&format!("installing: {why} {}", missing.join(", ")));
-    let apt = |arguments: &[&str]| -> Result<bool> {
-        // stdout belongs to the result.
-        let mut command = Command::new("apt-get");
-        command.arg("--quiet").args(arguments).stdin(Stdio::null()).stdout(io::stderr());
-        command.env("DEBIAN_FRONTEND", "noninteractive");
-        Ok(command.status().context("cannot run apt-get")?.success())
-    };
-    let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
-    arguments.extend(&missing);
-    // The lists may be missing or old: read them only when the short way fails.
-    ensure!(
-        apt(&arguments)? || (apt(&["update"])? && apt(&arguments)?),
-        "apt-get could not install them; as root: apt-get update && apt-get install {}",
-        missing.join(" ")
-    );
-    Ok(())
+    debian::install(&missing)
 }
 
 fn installed(package: &str) -> bool {

@@ -9,11 +9,11 @@
 
 mod bench;
 mod build;
-mod cache;
 mod ci;
 mod debian;
 mod demo;
 mod dist;
+mod files;
 mod generate;
 mod image;
 mod kube_assets;
@@ -27,7 +27,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use gadgetd_artifacts::cross::Target;
+use gadgetd_artifacts::target::Target;
 
 #[derive(Parser)]
 #[command(

@@ -9,13 +9,13 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
-use gadgetd_kube_assets::runtimes::{self, RELEASES};
+use anyhow::{Context as _, Result, ensure};
+use gadgetd_artifacts::cache::runtimes::{self, RELEASES};
 
 use crate::{
-    cache,
     debian::{self, Release},
-    process::show,
+    files,
+    process::output,
 };
 
 /// Both runtimes, by the names of their packages and programs.
@@ -26,7 +26,7 @@ pub(crate) fn provide() -> Result<()> {
     for (release, sources) in RELEASES {
         let folder = runtimes::folder(release);
         let _lock =
-            cache::lock(&folder, || eprintln!("waiting for another fetch of the runtimes of {release}"))?;
+            files::lock(&folder, || eprintln!("waiting for another fetch of the runtimes of {release}"))?;
         if RUNTIMES.iter().all(|name| runtimes::program(release, name).is_file()) {
             continue;
         }
@@ -80,9 +80,7 @@ fn fetch(sources: &[&str], folder: &Path) -> Result<()> {
         fs::copy(program.with_context(|| format!("the packages have no program {name}"))?, &part)?;
         let mut patchelf = Command::new("patchelf");
         patchelf.arg("--set-interpreter").arg(&loader).args(["--force-rpath", "--set-rpath"]).arg(libraries);
-        let status =
-            patchelf.arg(&part).status().context("patchelf does not run: `cargo xtask setup` installs it")?;
-        ensure!(status.success(), "`{}` failed ({status})", show(&patchelf));
+        output(patchelf.arg(&part)).context("patchelf does not run: `cargo xtask setup` installs it")?;
         version(&part)?;
         fs::rename(part, folder.join("bin").join(name))?;
     }
@@ -91,23 +89,15 @@ fn fetch(sources: &[&str], folder: &Path) -> Result<()> {
 
 /// The first line that a runtime says of itself.
 fn version(program: &Path) -> Result<String> {
-    let output = Command::new(program).arg("--version").output();
-    let output = output.with_context(|| format!("cannot start {}", program.display()))?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    ensure!(output.status.success(), "{} --version ended with {}", program.display(), output.status);
+    let said = output(Command::new(program).arg("--version"))?;
     Ok(said.lines().next().unwrap_or_default().to_owned())
 }
 
 /// The loader of dynamic programs, in the folder of the libraries: `usr/lib/x86_64-linux-gnu`.
 fn loader(root: &Path) -> Result<PathBuf> {
-    for folder in fs::read_dir(root.join("usr/lib"))? {
-        let folder = folder?.path();
-        for entry in if folder.is_dir() { fs::read_dir(folder)? } else { continue } {
-            let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with("ld-linux") {
-                return Ok(entry.path());
-            }
-        }
-    }
-    bail!("there is no loader below {}/usr/lib", root.display())
+    let libraries = root.join("usr/lib");
+    let mut all = files::below(&libraries)?.into_iter().map(|file| libraries.join(file));
+    let is_loader =
+        |file: &PathBuf| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ld-linux"));
+    all.find(is_loader).with_context(|| format!("there is no loader below {}", libraries.display()))
 }

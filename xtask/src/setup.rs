@@ -11,16 +11,16 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use gadgetd_artifacts::{
-    cross::{DEBIAN, Target},
+    cache::tools,
+    target::{DEBIAN, Target},
     toolchain::{self, Part, find_program},
     workspace,
 };
-use gadgetd_kube_assets::tools;
 
 use crate::{
-    debian::Release,
+    debian::{self, Release},
     process::{cargo, is_root, run as run_command, show, succeeds},
 };
 
@@ -52,7 +52,8 @@ struct Need {
     what: &'static str,
     why: &'static str,
     wanted_for: For,
-    present: Present,
+    /// Whether it is there.
+    present: fn(&Need) -> bool,
     /// Debian's packages with it, or with what [`Need::then`] needs.
     packages: &'static [&'static str],
     /// What is left to do when the packages are there.
@@ -61,39 +62,30 @@ struct Need {
     elsewhere: &'static str,
 }
 
-/// How to find out whether it is there.
-enum Present {
-    /// A program of the name [`Need::what`].
-    Program,
-    Check(fn() -> bool),
-}
-
 const NEEDS: &[Need] = &[
     Need {
         what: "headers of libseccomp",
         why: "`gadgetd confine` loads profiles through it",
         wanted_for: For::Build,
-        present: Present::Check(|| {
-            succeeds(Command::new("pkg-config").args(["--atleast-version=2.5", "libseccomp"]))
-        }),
+        present: |_| succeeds(Command::new("pkg-config").args(["--atleast-version=2.5", "libseccomp"])),
         packages: &["libseccomp-dev", "pkg-config"],
-        then: None,
         elsewhere: "pkg-config and the development files of libseccomp 2.5 or newer",
+        ..PROGRAM
     },
     Need {
         what: "Rust compiler with `core` for BPF",
         why: "it compiles the program in the kernel",
         wanted_for: For::Build,
-        present: Present::Check(|| Part::BpfCore.is_present()),
+        present: |_| Part::BpfCore.is_present(),
         packages: &["rustc-web", "rust-web-src", "libstd-rust-web-dev-bpf", "rust-web-llvm"],
-        then: None,
         elsewhere: "rustup toolchain install nightly --component rust-src",
+        ..PROGRAM
     },
     Need {
         what: "bpf-linker",
         why: "it links the program in the kernel",
         wanted_for: For::Build,
-        present: Present::Check(|| Part::BpfLinker.is_present()),
+        present: |_| Part::BpfLinker.is_present(),
         packages: BPF_LINKER_PACKAGES,
         then: Some(|| run_command(&mut install_bpf_linker())),
         elsewhere: "cargo install bpf-linker",
@@ -102,16 +94,16 @@ const NEEDS: &[Need] = &[
         what: "Rust compiler with `std` for WebAssembly",
         why: "it compiles gadgets and formatters",
         wanted_for: For::Build,
-        present: Present::Check(|| Part::WasmStd.is_present()),
+        present: |_| Part::WasmStd.is_present(),
         packages: &["rustc-web", "rust-web-src"],
-        then: None,
         elsewhere: "rustup target add wasm32-unknown-unknown",
+        ..PROGRAM
     },
     Need {
         what: "wasm-component-ld",
         why: "it links gadgets and formatters as components",
         wanted_for: For::Build,
-        present: Present::Check(|| Part::WasmLinker.is_present()),
+        present: |_| Part::WasmLinker.is_present(),
         packages: &["lld"],
         then: Some(|| run_command(&mut cargo(["install", "--locked", "wasm-component-ld"]))),
         elsewhere: "a Rust toolchain from rustup, or: cargo install wasm-component-ld, and lld",
@@ -120,16 +112,16 @@ const NEEDS: &[Need] = &[
         what: "Rust compiler with `std` for other systems",
         why: "it compiles for arm64, and kubectl-gadget for Windows",
         wanted_for: For::Cross,
-        present: Present::Check(|| Target::ALL.into_iter().all(|target| Part::Std(target).is_present())),
+        present: |_| Target::ALL.into_iter().all(|target| Part::Std(target).is_present()),
         packages: &["rustc-web", "rust-web-src"],
-        then: None,
         elsewhere: "rustup target add aarch64-unknown-linux-gnu x86_64-unknown-linux-gnu x86_64-pc-windows-gnu",
+        ..PROGRAM
     },
     Need {
         what: "zig",
         why: "it links for arm64, and for older C libraries",
         wanted_for: For::Cross,
-        present: Present::Check(|| is_installed(&tools::zig(), ZIG, "bin/zig")),
+        present: |_| is_installed(&tools::zig(), ZIG, "bin/zig"),
         packages: &["python3-venv"],
         then: Some(install_zig),
         elsewhere: "Python with its module venv",
@@ -138,21 +130,19 @@ const NEEDS: &[Need] = &[
         what: "static libseccomp for other systems",
         why: "`gadgetd confine` loads profiles through it",
         wanted_for: For::Cross,
-        present: Present::Check(|| {
-            Target::ALL.into_iter().all(|target| Part::Libraries(target).is_present())
-        }),
-        packages: &[],
+        present: |_| Target::ALL.into_iter().all(|target| Part::Libraries(target).is_present()),
         then: Some(fetch_libraries),
         elsewhere: "apt-get and dpkg-deb, with which packages of Debian are unpacked",
+        ..PROGRAM
     },
     Need {
         what: "C compiler for Windows",
         why: "kubectl-gadget is for people's machines too",
         wanted_for: For::Cross,
-        present: Present::Check(|| Part::C(Target::WindowsAmd64).is_present()),
+        present: |_| Part::C(Target::WindowsAmd64).is_present(),
         packages: &["gcc-mingw-w64-x86-64-win32"],
-        then: None,
         elsewhere: "MinGW-w64: x86_64-w64-mingw32-gcc",
+        ..PROGRAM
     },
     program("qemu-aarch64-static", &["qemu-user-static"], "it runs tests that are built for arm64"),
     program("strace", &["strace"], "the recordings are compared with what it sees"),
@@ -164,22 +154,20 @@ const NEEDS: &[Need] = &[
         what: "C compiler for 32 bit",
         why: "a 32-bit program is recorded",
         wanted_for: For::Test,
-        present: Present::Check(|| compiles_32_bit().unwrap_or(false)),
+        present: |_| compiles_32_bit().unwrap_or(false),
         packages: &["gcc", "gcc-multilib"],
-        then: None,
         elsewhere: "a gcc for which `gcc -m32` works",
+        ..PROGRAM
     },
     Need {
         what: "static busybox",
         why: "the containers of the tests run it",
         wanted_for: For::Test,
         // `ldd` fails on a static program.
-        present: Present::Check(|| {
-            find("busybox").is_some_and(|busybox| !succeeds(Command::new("ldd").arg(busybox)))
-        }),
+        present: |_| find("busybox").is_some_and(|busybox| !succeeds(Command::new("ldd").arg(busybox))),
         packages: &["busybox-static"],
-        then: None,
         elsewhere: "a statically linked busybox",
+        ..PROGRAM
     },
     program("nginx", &["nginx-light"], "a real server that is recorded"),
     program("redis-server", &["redis-server"], "a real server that is recorded"),
@@ -203,16 +191,16 @@ const NEEDS: &[Need] = &[
         what: "clang for WebAssembly, with a C library",
         why: "it compiles modules in C",
         wanted_for: For::Test,
-        present: Present::Check(|| toolchain::wasi_clang().is_some()),
+        present: |_| toolchain::wasi_clang().is_some(),
         packages: &["clang-22", "libclang-rt-22-dev-wasm32", "wasi-libc"],
-        then: None,
         elsewhere: "a clang for wasm32-wasi with wasi-libc",
+        ..PROGRAM
     },
     Need {
         what: "componentize-py",
         why: "it makes modules of Python",
         wanted_for: For::Test,
-        present: Present::Check(|| is_installed(&tools::python(), PYTHON, "bin/componentize-py")),
+        present: |_| is_installed(&tools::python(), PYTHON, "bin/componentize-py"),
         packages: &["python3-venv"],
         then: Some(|| install_python(&tools::python(), PYTHON)),
         elsewhere: "Python with its module venv",
@@ -222,31 +210,31 @@ const NEEDS: &[Need] = &[
         what: "jco",
         why: "it makes modules of JavaScript",
         wanted_for: For::Test,
-        present: Present::Check(|| is_installed(&tools::javascript(), JAVASCRIPT, "node_modules/.bin/jco")),
-        packages: &[],
+        present: |_| is_installed(&tools::javascript(), JAVASCRIPT, "node_modules/.bin/jco"),
         then: Some(|| run_command(&mut install_javascript())),
         elsewhere: "Node.js 20 or newer, with npm",
+        ..PROGRAM
     },
 ];
 
+/// A program on `PATH` that a test needs.
+const PROGRAM: Need = Need {
+    what: "",
+    why: "",
+    wanted_for: For::Test,
+    present: |need| find(need.what).is_some(),
+    packages: &[],
+    then: None,
+    elsewhere: "",
+};
+
 const fn program(name: &'static str, packages: &'static [&'static str], why: &'static str) -> Need {
-    Need {
-        what: name,
-        why,
-        wanted_for: For::Test,
-        present: Present::Program,
-        packages,
-        then: None,
-        elsewhere: name,
-    }
+    Need { what: name, why, packages, elsewhere: name, ..PROGRAM }
 }
 
 impl Need {
     fn is_present(&self) -> bool {
-        match self.present {
-            Present::Program => find(self.what).is_some(),
-            Present::Check(check) => check(),
-        }
+        (self.present)(self)
     }
 }
 
@@ -285,21 +273,7 @@ fn install(missing: &[&Need]) -> Result<()> {
         );
     }
     if !packages.is_empty() {
-        let mut install = apt_get(&["install", "--yes", "--no-install-recommends"]);
-        install.args(&packages);
-        ensure!(
-            is_root(),
-            "installing needs root: run `sudo {}`, then again what you just ran",
-            show(&install)
-        );
-        if let Some(unknown) = first_unknown(&packages) {
-            eprintln!("apt does not know {unknown}: its lists are empty or old");
-            run_command(&mut apt_get(&["update"]))?;
-        }
-        if let Some(unknown) = first_unknown(&packages) {
-            bail!("this release of Debian has no package {unknown}; please install:\n{}", by_hand(missing));
-        }
-        run_command(&mut install)?;
+        debian::install(&packages).with_context(|| format!("please install:\n{}", by_hand(missing)))?;
     }
     for then in missing.iter().filter(|need| !need.is_present()).filter_map(|need| need.then) {
         then()?;
@@ -329,17 +303,6 @@ fn is_debian() -> bool {
     let mut values =
         release.lines().filter_map(|line| line.strip_prefix("ID=").or(line.strip_prefix("ID_LIKE=")));
     values.any(|value| value.contains("debian")) && find("apt-get").is_some()
-}
-
-fn apt_get(arguments: &[&str]) -> Command {
-    let mut command = Command::new("apt-get");
-    command.env("DEBIAN_FRONTEND", "noninteractive").arg("--quiet").args(arguments);
-    command
-}
-
-/// The first package that apt's lists have no version of.
-fn first_unknown<'a>(packages: &[&'a str]) -> Option<&'a str> {
-    packages.iter().copied().find(|package| !succeeds(Command::new("apt-cache").args(["show", package])))
 }
 
 /// It must be linked with an LLVM that reads the compiler's output: Debian's for Debian's.

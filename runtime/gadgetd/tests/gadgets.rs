@@ -114,7 +114,7 @@ impl Node {
             registry: Some(Arc::new(Client::new(config()))),
         })?;
         let (calls, settings) = (cluster.runtime.clone(), settings(&name));
-        let deadline = settings.deadline;
+        let deadline = settings.request_timeout;
         let connect = move |manager: &str| -> Arc<dyn KubeApi> {
             Arc::new(KubeAdapter::new(calls.clone(), manager, deadline))
         };

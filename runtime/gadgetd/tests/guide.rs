@@ -5,8 +5,8 @@ mod support;
 
 use std::{path::Path, process::Command};
 
+use gadgetd_artifacts::cache::tools;
 use gadgetd_artifacts::{target_dir, workspace};
-use gadgetd_kube_assets::tools;
 use gadgetd_registry_tests::Registry;
 use support::{GADGETD, can_record};
 

@@ -1,5 +1,8 @@
 //! One run: a gadget, a formatter, captures; documents.
 
+mod formatter;
+pub(crate) mod params;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -8,31 +11,39 @@ use std::{
 use gadgetd_core::Capture;
 use thiserror::Error;
 
+use self::{formatter::FormatterInstance, params::Params};
 use crate::{
-    Host,
-    bindings::gadgets::Error as GadgetError,
-    captures,
-    fault::{Fault, ModuleFault},
-    formatter::Session,
-    gadget::Reason,
-    kube::{self, Cluster, KubeCall},
-    log::LogLine,
-    module::{Formatter, Gadget, Generate},
-    output::{Emitted, MadeObject, Output, Target, Verdict},
-    params::Params,
-    state::{GadgetRun, State},
+    bindings::gadget::Error as GadgetError,
+    cluster::{
+        audit::KubeCall,
+        session::{Cluster, Session},
+    },
+    contract::{
+        captures,
+        formatter::FormatterContext,
+        gadget::{Generate, Reason},
+        log::LogLine,
+        output::{Emitted, MadeObject, Output, Target, Verdict},
+    },
+    host::Host,
+    modules::loaded::{Formatter, Gadget},
+    sandbox::{
+        fault::{Fault, ModuleFault},
+        limits::ModuleUsage,
+        store::{GadgetContexts, StoreData},
+    },
 };
 
-/// What is to be run, on what.
+/// A run to make: the modules and their inputs.
 #[derive(Clone, Debug)]
 pub struct Run<'a> {
     /// Makes the documents.
     pub gadget: &'a Gadget,
     /// Writes policies down for the gadget.
     pub formatter: &'a Formatter,
-    /// What the two are told.
+    /// The parameters of both.
     pub params: Params,
-    /// What the gadget sees.
+    /// The captures that the gadget reads.
     pub captures: Arc<[Capture]>,
     /// Why it runs.
     pub reason: Reason,
@@ -42,28 +53,28 @@ pub struct Run<'a> {
     pub cluster: Option<Cluster>,
 }
 
-/// What a run gave.
+/// The results of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// The documents, in the order in which the gadget emitted them. There may be none.
     pub documents: Vec<Emitted>,
     /// The objects that it reported to hold the result, in that order.
     pub objects: Vec<MadeObject>,
-    /// What it says of what was recorded, in that order; nothing where it only reports.
+    /// Its verdicts, in that order; none if it only reports.
     pub verdicts: Vec<Verdict>,
     /// Every call to the cluster. Each went to `tracing` as well, at target `gadgetd::audit`.
     pub audit: Vec<KubeCall>,
     /// How many calls there were beyond the budget and the first that exceeded it. All were denied.
     pub unrecorded_calls: u64,
-    /// What both modules logged. Each line went to `tracing` as well, at target `gadgetd::module`.
+    /// The lines that both modules logged. Each line went to `tracing` as well, at target `gadgetd::module`.
     pub log: Vec<LogLine>,
     /// How many lines there were beyond the limit.
     pub dropped_log_lines: u64,
-    /// What the run took.
+    /// The resources that the run took.
     pub usage: Usage,
 }
 
-/// What a run took of what it may have.
+/// The resources that a run took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// The gadget. What it waited for the formatter and the cluster is not its own time.
@@ -74,24 +85,13 @@ pub struct Usage {
     pub total: Duration,
 }
 
-/// What one module took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ModuleUsage {
-    /// How long it took to make its instance.
-    pub instantiate: Duration,
-    /// How long it ran.
-    pub run: Duration,
-    /// The most memory that it had, in bytes, all its linear memories together.
-    pub memory: usize,
-}
-
 /// A run that failed. The captures are the caller's, and are as they were.
 #[derive(Debug, Error)]
 #[error("{fault}")]
 pub struct RunError {
-    /// Which module, and why.
+    /// The module, and its failure.
     pub fault: ModuleFault,
-    /// What was emitted and logged before.
+    /// The documents and log lines from before the failure.
     pub report: Box<Report>,
 }
 
@@ -100,7 +100,7 @@ impl Host {
     ///
     /// Waits for its turn while there are [`Limits::runs`](crate::Limits::runs) others.
     pub async fn run(&self, run: Run<'_>) -> Result<Report, RunError> {
-        let session = kube::Session::new(&run.gadget.description().capabilities, run.cluster.clone());
+        let session = Session::new(run.gadget.0.caller(), run.cluster.clone());
         self.execute(run, session).await.0
     }
 
@@ -108,29 +108,29 @@ impl Host {
     pub(crate) async fn execute(
         &self,
         run: Run<'_>,
-        session: kube::Session,
-    ) -> (Result<Report, RunError>, kube::Session) {
+        session: Session,
+    ) -> (Result<Report, RunError>, Session) {
         let Run { gadget: Gadget(gadget), formatter: Formatter(formatter), params, captures, reason, .. } =
             run;
         let _permit = self.permit().await;
         let begin = Instant::now();
-        let _ticking = self.engine.tick();
+        let _tick = self.engine.tick();
         let label = gadget.label.clone();
-        let gadget_run = GadgetRun {
+        let handles = captures::handles(&captures);
+        let instance = FormatterInstance::new(formatter.clone(), params.formatter, captures.clone());
+        let contexts = GadgetContexts {
             output: Output::new(gadget.limits.output, run.target),
-            formatter: Session::new(formatter.clone(), params.formatter),
+            formatter: FormatterContext::new(
+                formatter.label.clone(),
+                formatter.limits.output,
+                Box::new(instance),
+            ),
             kube: session,
         };
-        let state = State::generating(
-            label.clone(),
-            gadget.limits.clone(),
-            params.gadget,
-            captures.clone(),
-            gadget_run,
-        );
-        let mut store = state.into_store(&self.engine.wasmtime);
+        let data =
+            StoreData::generating(label.clone(), gadget.limits.clone(), params.gadget, captures, contexts);
+        let mut store = data.into_store(&self.engine.wasmtime);
 
-        let handles = (0..).zip(captures.iter()).map(|(index, _)| captures::handle(index)).collect();
         let mut instantiate = Duration::ZERO;
         let generated = async {
             let generate: Generate = gadget.start(&mut store).await?;
@@ -139,29 +139,31 @@ impl Host {
             wasmtime::Result::Ok(result)
         };
         let generated = tokio::time::timeout(gadget.limits.run, generated).await;
-        let ran = begin.elapsed().saturating_sub(instantiate).saturating_sub(store.data().waited);
-
+        let elapsed = begin.elapsed();
         let generated = match generated {
             Err(_) => Err(Fault::RunDeadline(gadget.limits.run)),
-            Ok(Err(error)) => Err(Fault::of(&error, store.data())),
+            Ok(Err(error)) => Err(store.data().fault(&error)),
             Ok(Ok(result)) => Ok(result),
         };
-        let mut state = store.into_data();
-        state.drain_formatter_log();
-        let memory = state.memory();
-        let (log, Some(GadgetRun { output, formatter: session, mut kube })) = state.into_parts() else {
-            unreachable!("the state of a gadget has the gadget's part");
+
+        let data = store.into_data();
+        let run_time = elapsed.saturating_sub(instantiate).saturating_sub(data.waited());
+        let memory = data.memory_bytes();
+        let (mut log, Some(GadgetContexts { output, formatter: mut context, mut kube })) =
+            data.into_contexts()
+        else {
+            unreachable!("the store of a gadget has the gadget's contexts");
         };
-        let (audit, unrecorded_calls) = kube.take_audit(&label);
+        context.instance.drain_log(&mut log);
+        let (audit, unrecorded_calls) = kube.take_audit();
         let usage = Usage {
-            gadget: ModuleUsage { instantiate, run: ran, memory },
-            formatter: session.usage(),
+            gadget: ModuleUsage { instantiate, run: run_time, memory },
+            formatter: context.instance.usage(),
             total: begin.elapsed(),
         };
-        let formatter_fault = session.fault;
         let report = Report {
-            documents: output.emitted,
-            objects: output.made,
+            documents: output.documents,
+            objects: output.objects,
             verdicts: output.verdicts,
             audit,
             unrecorded_calls,
@@ -174,15 +176,15 @@ impl Host {
         let of_formatter = |fault| ModuleFault { module: formatter.label.clone(), fault };
         let fault = match generated {
             Err(fault) => Some(of_gadget(fault)),
-            // What the formatter failed with stands in its session; the gadget might word it otherwise.
-            Ok(Err(GadgetError::Format(error))) => Some(match formatter_fault {
+            // The context has the formatter's own fault; the gadget might word it otherwise.
+            Ok(Err(GadgetError::Format(error))) => Some(match context.fault {
                 Some(fault) => of_formatter(fault),
-                None => of_gadget(GadgetError::Format(error).into()),
+                None => of_gadget(error.into()),
             }),
             Ok(Err(error)) => Some(of_gadget(error.into())),
             // A gadget that takes a failed formatter for no reason to fail, and has nothing to show.
             Ok(Ok(())) if report.documents.is_empty() && report.objects.is_empty() => {
-                formatter_fault.map(of_formatter)
+                context.fault.map(of_formatter)
             }
             Ok(Ok(())) => None,
         };

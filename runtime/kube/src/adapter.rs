@@ -10,11 +10,11 @@ use kube::{
 use serde_json::Value;
 use tokio::time::timeout;
 
-/// How many objects a list asks for at a time. One may have more than a megabyte.
-const PAGE: u32 = 50;
+/// Objects in one page of a list. An object may have more than a megabyte.
+const PAGE_SIZE: u32 = 50;
 
-/// How many bytes of objects are gathered for one list: somewhat more than any module is given.
-const LIST_MAX: usize = 8 << 20;
+/// Bytes of objects in one list: somewhat more than a module may be given.
+const LIST_BYTES_MAX: usize = 8 << 20;
 
 /// Calls to an API server, each with a deadline.
 #[derive(Clone)]
@@ -59,7 +59,7 @@ impl KubeAdapter {
     /// Waits for a call no longer than its deadline.
     async fn within<T>(&self, call: impl Future<Output = kube::Result<T>>) -> Result<T, KubeError> {
         match timeout(self.deadline, call).await {
-            Ok(answer) => answer.map_err(|error| sorted(&error)),
+            Ok(answer) => answer.map_err(|error| kube_error(&error)),
             Err(_) => {
                 Err(KubeError::Deadline(format!("the API server took longer than {:?}", self.deadline)))
             }
@@ -67,8 +67,8 @@ impl KubeAdapter {
     }
 }
 
-/// The kind of a client's error.
-pub fn sorted(error: &kube::Error) -> KubeError {
+/// Classifies an error of the client.
+pub fn kube_error(error: &kube::Error) -> KubeError {
     match error {
         kube::Error::Api(status) => {
             let message = status.message.clone();
@@ -150,13 +150,15 @@ impl KubeApi for KubeAdapter {
     ) -> Answer<'a, Vec<Value>> {
         Box::pin(async move {
             let api = self.api(resource, namespace)?;
-            let mut params = ListParams::default().labels(labels).limit(PAGE);
-            let (mut values, mut left) = (Vec::new(), LIST_MAX);
+            let mut params = ListParams::default().labels(labels).limit(PAGE_SIZE);
+            let (mut values, mut left) = (Vec::new(), LIST_BYTES_MAX);
             loop {
                 let page = self.within(api.list(&params)).await?;
                 for item in page.items {
                     let value = value(item)?;
-                    left = left.checked_sub(value.to_string().len()).ok_or(KubeError::TooLarge(LIST_MAX))?;
+                    left = left
+                        .checked_sub(value.to_string().len())
+                        .ok_or(KubeError::TooLarge(LIST_BYTES_MAX))?;
                     values.push(value);
                 }
                 match page.metadata.continue_.filter(|token| !token.is_empty()) {

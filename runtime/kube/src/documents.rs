@@ -11,12 +11,11 @@ use crate::{NodeStatus, Output, OutputMode, Trace, machine::Merge, names::Subjec
 /// What a node recorded of one container.
 #[derive(Clone, Debug)]
 pub struct Recording {
-    /// Who, and which calls.
+    /// The container, and its calls.
     pub capture: Capture,
     /// Whether it has ended: nothing will be added.
     pub ended: bool,
-    /// How many containers are in it beside the one it is called after: earlier ones of the same name, whose recordings were
-    /// put together.
+    /// How many earlier containers of the same name were merged into it.
     pub earlier: u32,
     /// Whether the selection finds no other container in the pod, as far as is known.
     pub alone: bool,
@@ -37,20 +36,20 @@ pub struct Group<'a> {
     pub recordings: Vec<&'a Recording>,
 }
 
-/// How many documents mode Stream keeps for each node.
-pub const STREAM_MAX: usize = 32;
+/// Documents that mode Stream keeps for each node.
+pub const STREAM_DOCUMENTS_MAX: usize = 32;
 
-/// How many bytes one Trace holds, on the wire and with what the API server notes about who wrote which field. etcd takes
+/// Bytes of one Trace, on the wire and with what the API server notes about who wrote which field. etcd takes
 /// objects up to 1.5 MiB; the rest is for a document that stands there twice, and for sentences.
-pub const BYTES_MAX: usize = 1 << 20;
+pub const TRACE_BYTES_MAX: usize = 1 << 20;
 
-/// How many bytes one document may have there to stand in a status: where it is the only one, it stands there twice.
-pub const DOCUMENT_MAX: usize = 256 << 10;
+/// Bytes of one document in a status. The only document of a Trace is in its status twice.
+pub const DOCUMENT_BYTES_MAX: usize = 256 << 10;
 
-/// How many entries a Trace holds for each node, with or without documents.
-pub const ENTRIES_MAX: usize = 1024;
+/// Entries of a Trace for each node, with or without documents.
+pub const NODE_ENTRIES_MAX: usize = 1024;
 
-/// Sorts recordings into what documents are about.
+/// Groups recordings by document.
 ///
 /// Restarts of a container give one document, as do pods of the same name that come one after the other: a person
 /// who names `cart-0` means all of them. In mode Stream each container gives its own, as it ends.
@@ -62,7 +61,7 @@ pub fn groups<'a>(recordings: &'a [Recording], merge: Merge, mode: &OutputMode) 
             container.pod.as_ref().map(|p| (p.namespace.clone(), p.name.clone())).unwrap_or_default();
         let name = (merge == Merge::Container).then(|| name(container));
         let alike = |g: &&mut Group<'a>| g.namespace == namespace && g.pod == pod && g.container == name;
-        match groups.iter_mut().find(alike).filter(|_| !apart(merge, mode)) {
+        match groups.iter_mut().find(alike).filter(|_| !per_container(merge, mode)) {
             Some(group) => group.recordings.push(recording),
             None => groups.push(Group { namespace, pod, container: name, recordings: vec![recording] }),
         }
@@ -71,7 +70,7 @@ pub fn groups<'a>(recordings: &'a [Recording], merge: Merge, mode: &OutputMode) 
 }
 
 /// Whether each container has its own document, and restarts are not put together.
-pub fn apart(merge: Merge, mode: &OutputMode) -> bool {
+pub fn per_container(merge: Merge, mode: &OutputMode) -> bool {
     *mode == OutputMode::Stream && merge == Merge::Container
 }
 
@@ -113,15 +112,15 @@ impl Group<'_> {
         Capture::union(container, &captures).unwrap_or_else(|| latest.clone())
     }
 
-    /// What it is called after.
+    /// What names are made from.
     pub fn subject(&self, pod_given: bool) -> Subject<'_> {
         let container = self.container.as_deref();
         let alone = self.recordings.iter().all(|r| r.alone);
         Subject { pod: &self.pod, container, pod_given, alone }
     }
 
-    /// Who it is about, for people.
-    pub fn who(&self) -> String {
+    /// Names the pod or container, for people.
+    pub fn label(&self) -> String {
         let pod = [self.namespace.as_str(), self.pod.as_str()];
         let parts = pod.into_iter().chain(self.container.as_deref()).filter(|part| !part.is_empty());
         parts.collect::<Vec<_>>().join("/")
@@ -163,25 +162,26 @@ impl Group<'_> {
     }
 }
 
-/// Whether an entry is about the same containers as an older one of the same node. Where they are not [`apart`], those of
-/// one name are, whichever of them the two entries still name.
-pub fn renews(entry: &Output, older: &Output, apart: bool) -> bool {
+/// Whether an entry is about the same containers as an older one of the same node. Unless documents are [`per_container`], that is
+/// every container of the same name, whichever instances the two entries still list.
+pub fn replaces(entry: &Output, older: &Output, per_container: bool) -> bool {
     let names = [&entry.container, &older.container];
     let same_name = names[0] == names[1] || names.iter().any(|name| name.is_empty());
-    let same = !apart && (&entry.namespace, &entry.pod) == (&older.namespace, &older.pod) && same_name;
+    let same =
+        !per_container && (&entry.namespace, &entry.pod) == (&older.namespace, &older.pod) && same_name;
     same || older.id == entry.id || entry.instances.iter().any(|id| older.instances.contains(id))
 }
 
-/// Puts a new entry behind the others, and takes out those that it renews.
-pub fn place(outputs: &mut Vec<Output>, mut entry: Output, apart: bool) {
+/// Appends an entry, and removes those that it replaces.
+pub fn upsert(outputs: &mut Vec<Output>, mut entry: Output, per_container: bool) {
     entry.sequence = outputs.iter().map(|o| o.sequence).max().unwrap_or(0) + 1;
-    outputs.retain(|o| !renews(&entry, o, apart));
+    outputs.retain(|o| !replaces(&entry, o, per_container));
     outputs.push(entry);
 }
 
-/// What had to go because it did not fit.
+/// What was removed because it did not fit.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Gone {
+pub struct Dropped {
     /// How many documents.
     pub documents: u64,
     /// The ids of the containers whose entries went with them: they should be forgotten, or their documents would be
@@ -191,15 +191,15 @@ pub struct Gone {
 
 /// Makes the outputs of one node fit, next to `others` bytes of what else is in the Trace. In mode Stream the oldest go, with
 /// their entries; otherwise the largest documents, whose entries then say so, and the oldest entries once no document is left.
-pub fn fit(outputs: &mut Vec<Output>, mode: &OutputMode, others: usize) -> Gone {
-    let mut gone = Gone::default();
+pub fn fit_limits(outputs: &mut Vec<Output>, mode: &OutputMode, others: usize) -> Dropped {
+    let mut dropped = Dropped::default();
     let stream = *mode == OutputMode::Stream;
-    let document = |o: &Output| o.output.as_ref().map_or(0, wire);
-    for output in outputs.iter_mut().filter(|o| document(o) > DOCUMENT_MAX) {
-        withhold(output);
-        gone.documents += 1;
+    let document = |o: &Output| o.output.as_ref().map_or(0, wire_size);
+    for output in outputs.iter_mut().filter(|o| document(o) > DOCUMENT_BYTES_MAX) {
+        drop_document(output);
+        dropped.documents += 1;
     }
-    let room = BYTES_MAX.saturating_sub(others);
+    let room = TRACE_BYTES_MAX.saturating_sub(others);
     let mut bytes: usize = outputs.iter().map(bytes_of_output).sum();
     if !stream {
         let mut largest: Vec<_> = outputs.iter_mut().filter(|o| o.output.is_some()).collect();
@@ -209,12 +209,12 @@ pub fn fit(outputs: &mut Vec<Output>, mode: &OutputMode, others: usize) -> Gone 
                 break;
             }
             bytes -= bytes_of_output(output);
-            withhold(output);
+            drop_document(output);
             bytes += bytes_of_output(output);
-            gone.documents += 1;
+            dropped.documents += 1;
         }
     }
-    let most = if stream { STREAM_MAX } else { ENTRIES_MAX };
+    let most = if stream { STREAM_DOCUMENTS_MAX } else { NODE_ENTRIES_MAX };
     // One entry is kept, whatever its size: it says what the matter is.
     let least = usize::from(!stream);
     let mut count = 0;
@@ -227,42 +227,41 @@ pub fn fit(outputs: &mut Vec<Output>, mode: &OutputMode, others: usize) -> Gone 
         count += 1;
         // A document that was withheld is counted.
         let somewhere = oldest.resource.is_some() || oldest.localhost_profile.is_some();
-        gone.documents += u64::from(oldest.output.is_some() || somewhere);
+        dropped.documents += u64::from(oldest.output.is_some() || somewhere);
     }
-    gone.instances.extend(outputs.drain(..count).flat_map(|o| o.instances));
-    gone
+    dropped.instances.extend(outputs.drain(..count).flat_map(|o| o.instances));
+    dropped
 }
 
-/// How many bytes of a Trace are taken by what does not belong to a node's outputs.
+/// Bytes of a Trace, without the outputs of a node.
 pub fn bytes_of_others(trace: &Trace, node: &str) -> usize {
     let status = trace.status.iter();
     let outputs = status.clone().flat_map(|s| &s.outputs).filter(|o| o.node != node).map(bytes_of_output);
     let nodes = status.flat_map(|s| &s.nodes).map(bytes_of_node);
-    wire(&trace.spec) + wire(&trace.metadata.annotations) + outputs.chain(nodes).sum::<usize>()
+    wire_size(&trace.spec) + wire_size(&trace.metadata.annotations) + outputs.chain(nodes).sum::<usize>()
 }
 
-/// What the API server notes for each entry of a list beside its keys: `"f:namespace":{}` for every field that is set.
-const FIELDS: usize = 512;
+/// Bytes that the API server adds to each entry of a list beside its keys: `"f:namespace":{}` for every field that is set.
+const ENTRY_OVERHEAD_BYTES: usize = 512;
 
 fn bytes_of_output(output: &Output) -> usize {
-    wire(output) + FIELDS + output.node.len() + output.id.len()
+    wire_size(output) + ENTRY_OVERHEAD_BYTES + output.node.len() + output.id.len()
 }
 
 fn bytes_of_node(node: &NodeStatus) -> usize {
     // Twice what is in it, because the labels of its filter are fields as well.
-    2 * wire(node) + FIELDS
+    2 * wire_size(node) + ENTRY_OVERHEAD_BYTES
 }
 
-/// How many bytes something takes as the API server keeps it. That writes JSON which can stand in a page: Go's `encoding/json`
-/// has `\u003c` for `<`.
-fn wire<T: Serialize + ?Sized>(part: &T) -> usize {
-    // What cannot be written has no size; it must not seem to have room.
-    let Ok(json) = serde_json::to_vec(part) else { return BYTES_MAX };
+/// Bytes that a value takes at the API server, which writes JSON for HTML: Go's `encoding/json` has `\u003c` for `<`.
+fn wire_size<T: Serialize + ?Sized>(part: &T) -> usize {
+    // A value that cannot be serialized must not seem to have room.
+    let Ok(json) = serde_json::to_vec(part) else { return TRACE_BYTES_MAX };
     let escaped = json.iter().filter(|byte| matches!(byte, b'<' | b'>' | b'&')).count();
     json.len() + escaped * (r"\u003c".len() - 1)
 }
 
-fn withhold(output: &mut Output) {
+fn drop_document(output: &mut Output) {
     let size = output.output.take().map_or(0, |o| o.len());
     output.warning = Some(format!(
         "the document has {size} bytes, more than fits into this object: use outputMode File, or a narrower filter"
@@ -333,14 +332,14 @@ mod tests {
         let numbers = |c: &Capture| c.syscalls.iter().map(|s| s.number).collect::<Vec<_>>();
         let by_container = groups(&all, Merge::Container, &OutputMode::Status);
         assert_eq!(numbers(&by_container[0].capture()), [0, 2]);
-        assert_eq!(by_container[0].who(), "s/cart-0/app");
+        assert_eq!(by_container[0].label(), "s/cart-0/app");
         assert_eq!(by_container[0].entry("n").instances, ["a1", "a2"]);
         assert_eq!(by_container[0].entry("n").ended, ["a1"]);
         let by_pod = groups(&all, Merge::Pod, &OutputMode::Status);
         let capture = by_pod[0].capture();
         assert_eq!(numbers(&capture), [0, 1, 2]);
         assert_eq!((capture.container.cgroup.as_str(), capture.container.name), ("/kubepods/pod", None));
-        assert_eq!(by_pod[0].who(), "s/cart-0");
+        assert_eq!(by_pod[0].label(), "s/cart-0");
     }
 
     #[test]
@@ -360,7 +359,7 @@ mod tests {
         let groups = groups(&all, Merge::Container, &OutputMode::Status);
         let mut outputs = Vec::new();
         assert!(groups[0].is_due(&outputs) && !groups[1].is_due(&outputs));
-        place(&mut outputs, groups[0].entry("n"), false);
+        upsert(&mut outputs, groups[0].entry("n"), false);
         assert!(!groups[0].is_due(&outputs));
     }
 
@@ -369,9 +368,9 @@ mod tests {
         let all = three();
         let mut outputs = Vec::new();
         let entry = |all: &[Recording]| groups(all, Merge::Container, &OutputMode::Status)[0].entry("n");
-        place(&mut outputs, entry(&all[..1]), false);
-        place(&mut outputs, entry(&all[1..2]), false);
-        place(&mut outputs, entry(&all), false);
+        upsert(&mut outputs, entry(&all[..1]), false);
+        upsert(&mut outputs, entry(&all[1..2]), false);
+        upsert(&mut outputs, entry(&all), false);
         let found =
             |outputs: &[Output]| outputs.iter().map(|o| (o.id.clone(), o.sequence)).collect::<Vec<_>>();
         assert_eq!(found(&outputs), [("l1".into(), 2), ("a2".into(), 3)]);
@@ -379,14 +378,14 @@ mod tests {
         let later = recording("s/cart-0/app", "a9", 0, true);
         let later = || entry(std::slice::from_ref(&later));
         let mut stream = outputs.clone();
-        place(&mut outputs, later(), false);
+        upsert(&mut outputs, later(), false);
         assert_eq!(found(&outputs), [("l1".into(), 2), ("a9".into(), 4)]);
-        place(&mut stream, later(), true);
+        upsert(&mut stream, later(), true);
         assert_eq!(found(&stream), [("l1".into(), 2), ("a2".into(), 3), ("a9".into(), 4)]);
         // The document of the whole pod is instead of both.
-        place(&mut outputs, groups(&all[..2], Merge::Pod, &OutputMode::Status)[0].entry("n"), false);
+        upsert(&mut outputs, groups(&all[..2], Merge::Pod, &OutputMode::Status)[0].entry("n"), false);
         assert_eq!(found(&outputs), [("uid-of-cart-0".into(), 5)]);
-        place(&mut outputs, entry(&all), false);
+        upsert(&mut outputs, entry(&all), false);
         assert_eq!(found(&outputs), [("a2".into(), 6)]);
     }
 
@@ -406,25 +405,28 @@ mod tests {
 
     #[test]
     fn a_stream_keeps_the_newest() {
-        let mut outputs: Vec<_> = (0..STREAM_MAX + 3).map(|i| document(i, 10)).collect();
-        let gone = fit(&mut outputs, &OutputMode::Stream, 0);
-        assert_eq!(gone, Gone { documents: 3, instances: vec!["0".into(), "1".into(), "2".into()] });
-        assert_eq!((outputs.len(), outputs[0].id.as_str()), (STREAM_MAX, "3"));
-        let mut outputs: Vec<_> = (0..8).map(|i| document(i, DOCUMENT_MAX - 1024)).collect();
-        assert_eq!(fit(&mut outputs, &OutputMode::Stream, BYTES_MAX / 2).documents, 6);
+        let mut outputs: Vec<_> = (0..STREAM_DOCUMENTS_MAX + 3).map(|i| document(i, 10)).collect();
+        let dropped = fit_limits(&mut outputs, &OutputMode::Stream, 0);
+        assert_eq!(dropped, Dropped { documents: 3, instances: vec!["0".into(), "1".into(), "2".into()] });
+        assert_eq!((outputs.len(), outputs[0].id.as_str()), (STREAM_DOCUMENTS_MAX, "3"));
+        let mut outputs: Vec<_> = (0..8).map(|i| document(i, DOCUMENT_BYTES_MAX - 1024)).collect();
+        assert_eq!(fit_limits(&mut outputs, &OutputMode::Stream, TRACE_BYTES_MAX / 2).documents, 6);
         assert_eq!(outputs[0].id, "6");
-        assert_eq!(fit(&mut outputs, &OutputMode::Stream, BYTES_MAX).documents, 2);
+        assert_eq!(fit_limits(&mut outputs, &OutputMode::Stream, TRACE_BYTES_MAX).documents, 2);
     }
 
     #[test]
     fn a_status_keeps_every_entry_and_says_which_documents_are_missing() {
-        let mut outputs: Vec<_> = (0..5).map(|i| document(i, DOCUMENT_MAX - 1024 + i)).collect();
-        assert_eq!(fit(&mut outputs, &OutputMode::Status, 0), Gone { documents: 1, instances: vec![] });
+        let mut outputs: Vec<_> = (0..5).map(|i| document(i, DOCUMENT_BYTES_MAX - 1024 + i)).collect();
+        assert_eq!(
+            fit_limits(&mut outputs, &OutputMode::Status, 0),
+            Dropped { documents: 1, instances: vec![] }
+        );
         let missing: Vec<_> = outputs.iter().filter(|o| o.output.is_none()).collect();
         assert_eq!((outputs.len(), missing.len(), missing[0].id.as_str()), (5, 1, "4"));
         assert!(missing[0].warning.as_ref().unwrap().contains("outputMode File") && !missing[0].complete);
-        let mut outputs = vec![document(0, DOCUMENT_MAX + 1)];
-        assert_eq!(fit(&mut outputs, &OutputMode::Status, 0).documents, 1);
+        let mut outputs = vec![document(0, DOCUMENT_BYTES_MAX + 1)];
+        assert_eq!(fit_limits(&mut outputs, &OutputMode::Status, 0).documents, 1);
         assert_eq!(outputs[0].output, None);
     }
 
@@ -432,27 +434,30 @@ mod tests {
     fn what_counts_is_the_size_on_the_wire() {
         for (text, bytes) in [("x", 1), ("\"", 2), ("<", 6), ("a&b", 8)] {
             let whole = |size: usize| Output { output: Some(text.repeat(size / bytes)), ..document(0, 0) };
-            let of = |size: usize| fit(&mut vec![whole(size)], &OutputMode::Status, 0).documents;
-            assert_eq!((of(DOCUMENT_MAX - 10), of(DOCUMENT_MAX + 10)), (0, 1), "{text}");
+            let of = |size: usize| fit_limits(&mut vec![whole(size)], &OutputMode::Status, 0).documents;
+            assert_eq!((of(DOCUMENT_BYTES_MAX - 10), of(DOCUMENT_BYTES_MAX + 10)), (0, 1), "{text}");
             let several = |number: usize| {
-                (0..number).map(|i| Output { id: i.to_string(), ..whole(DOCUMENT_MAX - 1024) })
+                (0..number).map(|i| Output { id: i.to_string(), ..whole(DOCUMENT_BYTES_MAX - 1024) })
             };
             let mut outputs: Vec<_> = several(5).collect();
-            assert_eq!(fit(&mut outputs, &OutputMode::Status, 0).documents, 1, "{text}");
+            assert_eq!(fit_limits(&mut outputs, &OutputMode::Status, 0).documents, 1, "{text}");
         }
         // Documents go before entries, and one entry stays.
-        let mut outputs: Vec<_> = (0..=ENTRIES_MAX).map(|i| document(i, 10)).collect();
+        let mut outputs: Vec<_> = (0..=NODE_ENTRIES_MAX).map(|i| document(i, 10)).collect();
         assert_eq!(
-            fit(&mut outputs, &OutputMode::Status, 0),
-            Gone { documents: 1, instances: vec!["0".into()] }
+            fit_limits(&mut outputs, &OutputMode::Status, 0),
+            Dropped { documents: 1, instances: vec!["0".into()] }
         );
         assert!(outputs.iter().all(|o| o.output.is_some()));
-        let gone = fit(&mut outputs, &OutputMode::Status, BYTES_MAX / 2 + BYTES_MAX / 4);
-        assert_eq!(gone.documents, ENTRIES_MAX as u64, "each once");
-        assert!(outputs.iter().all(|o| o.output.is_none()) && (100..ENTRIES_MAX).contains(&outputs.len()));
-        assert_eq!(gone.instances.len(), ENTRIES_MAX - outputs.len());
-        fit(&mut outputs, &OutputMode::File, BYTES_MAX);
-        assert_eq!((outputs.len(), outputs[0].id.as_str()), (1, ENTRIES_MAX.to_string().as_str()));
+        let dropped =
+            fit_limits(&mut outputs, &OutputMode::Status, TRACE_BYTES_MAX / 2 + TRACE_BYTES_MAX / 4);
+        assert_eq!(dropped.documents, NODE_ENTRIES_MAX as u64, "each once");
+        assert!(
+            outputs.iter().all(|o| o.output.is_none()) && (100..NODE_ENTRIES_MAX).contains(&outputs.len())
+        );
+        assert_eq!(dropped.instances.len(), NODE_ENTRIES_MAX - outputs.len());
+        fit_limits(&mut outputs, &OutputMode::File, TRACE_BYTES_MAX);
+        assert_eq!((outputs.len(), outputs[0].id.as_str()), (1, NODE_ENTRIES_MAX.to_string().as_str()));
     }
 
     #[test]

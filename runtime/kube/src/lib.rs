@@ -5,9 +5,8 @@
 //! ([`documents`], [`names`]), and how several nodes give one answer ([`summary`]). The command line needs no more, and
 //! builds for any system.
 //!
-//! With the feature `controller` it is also what works by those rules on a node: the [`controller`], which reaches
-//! the kernel and the gadgets through two traits, and the [`adapter`] between the API server and what gadgets
-//! may ask of it.
+//! With the feature `controller` it also has the [`controller`] of a node, which follows those rules and reaches the kernel, the
+//! gadgets and files through traits, and the [`adapter`] between the API server and gadgets.
 //!
 //! ```
 //! use gadgetd_kube::{Trace, TraceFilter, TraceSpec};

@@ -25,7 +25,7 @@ pub fn summary(trace: &Trace, now: Timestamp) -> TraceStatus {
     let (nodes, outputs) = (nodes.as_slice(), outputs.as_slice());
     let state = state(nodes);
     let progress = progress(nodes);
-    let error = joined(nodes.iter().filter_map(|n| n.operation_error.as_deref()));
+    let error = join_messages(nodes.iter().filter_map(|n| n.operation_error.as_deref()));
     let warning = warning(nodes, outputs, &trace.spec.parameters);
     let complete = complete(outputs);
     // Never an empty message: it is left out on the wire, and the schema asks for one.
@@ -82,7 +82,7 @@ fn progress(nodes: &[&NodeStatus]) -> Progress {
 }
 
 /// Every text once, one after the other; of many only some.
-pub(crate) fn joined<'a>(texts: impl Iterator<Item = &'a str>) -> Option<String> {
+pub(crate) fn join_messages<'a>(texts: impl Iterator<Item = &'a str>) -> Option<String> {
     let texts: BTreeSet<_> = texts.filter(|t| !t.is_empty()).collect();
     let more = texts.len().saturating_sub(NAMES_MAX);
     let mut some: Vec<_> = texts.into_iter().take(NAMES_MAX).map(str::to_owned).collect();
@@ -104,7 +104,7 @@ fn warning(
     let of_nodes: BTreeSet<_> = of_nodes.filter_map(|n| n.operation_warning.clone()).collect();
     let of_nodes = of_nodes.into_iter().take(NAMES_MAX);
     let several = (outputs.len() > 1).then(|| {
-        let who: BTreeSet<_> = outputs.iter().map(|o| who(o)).collect();
+        let who: BTreeSet<_> = outputs.iter().map(|o| label(o)).collect();
         let merge = match parameters.get("merge").map(String::as_str) {
             Some("pod") => "",
             _ => ", or set parameter merge=pod",
@@ -116,7 +116,7 @@ fn warning(
         };
         format!("{} documents: {}{more}; see status.outputs{merge}", outputs.len(), names.join(", "))
     });
-    let of_outputs = outputs.iter().filter_map(|o| Some(format!("{}: {}", who(o), o.warning.as_ref()?)));
+    let of_outputs = outputs.iter().filter_map(|o| Some(format!("{}: {}", label(o), o.warning.as_ref()?)));
     let all: Vec<_> = of_nodes.chain(several).chain(of_outputs.take(NAMES_MAX)).collect();
     (!all.is_empty()).then(|| all.join("; "))
 }
@@ -124,14 +124,14 @@ fn warning(
 /// How many nodes or containers a sentence is about.
 const NAMES_MAX: usize = 16;
 
-fn who(output: &Output) -> String {
+fn label(output: &Output) -> String {
     let parts = [&output.namespace, &output.pod, &output.container];
     parts.into_iter().filter(|p| !p.is_empty()).map(String::as_str).collect::<Vec<_>>().join("/")
 }
 
 fn complete(outputs: &[&Output]) -> (&'static str, &'static str, String) {
     let lost = outputs.iter().filter(|o| !o.complete);
-    let lost = joined(lost.filter_map(|o| o.warning.as_deref()));
+    let lost = join_messages(lost.filter_map(|o| o.warning.as_deref()));
     match lost {
         _ if outputs.is_empty() => ("Unknown", "NoDocuments", "There are no documents yet".into()),
         Some(lost) => ("False", "Incomplete", lost),

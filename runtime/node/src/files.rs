@@ -7,18 +7,18 @@ use std::{
 
 use cap_std::{ambient_authority, fs::Dir};
 use gadgetd_host::replace;
-use gadgetd_kube::controller::{FileSink, PartError};
+use gadgetd_kube::controller::{FileSink, NodeError};
 use tokio::task::spawn_blocking;
 
-/// The folder, below the kubelet's, that has our files and no others.
-const FOLDER: &str = "gadgetd";
+/// The folder of our files below that of the kubelet.
+const SUBFOLDER: &str = "gadgetd";
 
 /// How many files there may be for one namespace. Nothing removes them, because pods may use them; and who may write Traces in one
 /// namespace must not fill the disk of all.
-const FILES_MAX: usize = 1024;
+const NAMESPACE_FILES_MAX: usize = 1024;
 
 /// How many bytes they may have together.
-const BYTES_MAX: u64 = 64 << 20;
+const NAMESPACE_BYTES_MAX: u64 = 64 << 20;
 
 /// Profiles as files of this node: `gadgetd/<namespace>/<name>`, below the kubelet's folder.
 ///
@@ -37,16 +37,16 @@ impl SeccompFiles {
 }
 
 impl FileSink for SeccompFiles {
-    async fn write(&self, namespace: &str, name: &str, body: &str) -> Result<String, PartError> {
-        let path = format!("{FOLDER}/{namespace}/{name}");
+    async fn write(&self, namespace: &str, name: &str, body: &str) -> Result<String, NodeError> {
+        let path = format!("{SUBFOLDER}/{namespace}/{name}");
         for part in [namespace, name] {
             if !is_plain(part) {
-                return Err(PartError::Refused(format!(
+                return Err(NodeError::Refused(format!(
                     "{path} is no name for a file: {part:?} is no part of one"
                 )));
             }
         }
-        let (root, folder) = (self.root.clone(), format!("{FOLDER}/{namespace}"));
+        let (root, folder) = (self.root.clone(), format!("{SUBFOLDER}/{namespace}"));
         let (file, body) = (name.to_owned(), body.to_owned());
         let written = spawn_blocking(move || write(&root, &folder, &file, &body)).await;
         let outcome = written.unwrap_or_else(|error| Err(io::Error::other(error)));
@@ -54,7 +54,7 @@ impl FileSink for SeccompFiles {
             Ok(()) => Ok(path),
             Err(error) => {
                 let text = format!("cannot write {}: {error}", self.root.join(&path).display());
-                Err(if is_lasting(&error) { PartError::Refused(text) } else { PartError::Unavailable(text) })
+                Err(if is_lasting(&error) { NodeError::Refused(text) } else { NodeError::Unavailable(text) })
             }
         }
     }
@@ -100,14 +100,14 @@ fn make_room(folder: &Dir, name: &str, size: u64) -> io::Result<()> {
             bytes += entry.metadata().map_or(0, |metadata| metadata.len());
         }
     }
-    if files <= FILES_MAX && bytes <= BYTES_MAX {
+    if files <= NAMESPACE_FILES_MAX && bytes <= NAMESPACE_BYTES_MAX {
         return Ok(());
     }
     let text = format!(
-        "its folder would have {files} files of together {} MiB; there may be {FILES_MAX} and {} MiB: remove those that \
+        "its folder would have {files} files of together {} MiB; there may be {NAMESPACE_FILES_MAX} and {} MiB: remove those that \
          no pod uses",
         bytes.div_ceil(1 << 20),
-        BYTES_MAX >> 20,
+        NAMESPACE_BYTES_MAX >> 20,
     );
     Err(io::Error::new(io::ErrorKind::QuotaExceeded, text))
 }
@@ -146,7 +146,7 @@ mod tests {
         let names = ["..", ".", "", "/", "../x", "a/b", "a/../b", "./a", "a/", &absolute, "\0"];
         for name in names {
             let error = files.write("shop", name, "x").await.expect_err(name);
-            assert!(matches!(error, PartError::Refused(_)), "{name:?}: {error:?}");
+            assert!(matches!(error, NodeError::Refused(_)), "{name:?}: {error:?}");
             files.write(name, "x", "x").await.expect_err(name);
         }
         // Links that somebody left there.
@@ -168,7 +168,7 @@ mod tests {
         let files = SeccompFiles::below(base.path());
         files.write("shop", "0.json", "x").await.unwrap();
         let folder = base.path().join("gadgetd/shop");
-        for number in 1..FILES_MAX {
+        for number in 1..NAMESPACE_FILES_MAX {
             fs::write(folder.join(format!("{number}.json")), "x").unwrap();
         }
         let full =
@@ -176,13 +176,13 @@ mod tests {
         let refused = files.write("shop", "new.json", "x").await;
         let text =
             full("1025 files of together 1 MiB; there may be 1024 and 64 MiB: remove those that no pod uses");
-        assert_eq!(refused, Err(PartError::Refused(text)));
+        assert_eq!(refused, Err(NodeError::Refused(text)));
         // What is there can be renewed, and others have their own.
         files.write("shop", "7.json", "y").await.unwrap();
         files.write("bank", "new.json", "x").await.unwrap();
         fs::remove_file(folder.join("1.json")).unwrap();
         let large = fs::File::create(folder.join("2.json")).unwrap();
-        large.set_len(BYTES_MAX).unwrap();
+        large.set_len(NAMESPACE_BYTES_MAX).unwrap();
         let refused = files.write("shop", "new.json", "x").await.unwrap_err().to_string();
         assert!(refused.starts_with(&full("1024 files of together 65 MiB")), "{refused}");
         files.write("shop", "2.json", "x").await.unwrap();

@@ -16,14 +16,14 @@ use gadgetd_kube::{
     CALLS, GadgetAsk, GadgetParameter, GadgetSpec, GrantVerb, Source,
     controller::{InstallError, Installed},
     default_grants, default_output_modes,
-    machine::{self, Usable},
+    machine::{self, Availability},
 };
 use tokio::{sync::watch, time::timeout};
 
 use crate::chain;
 
-/// How long to wait for the list of the objects, before work goes on with what is built in.
-const LISTING: Duration = Duration::from_secs(10);
+/// How long to wait for the list of Gadget objects before work goes on with the built-in modules.
+const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The modules of a node.
 pub(crate) struct Modules {
@@ -39,23 +39,23 @@ pub(crate) struct Modules {
 struct Object {
     spec: GadgetSpec,
     granted: Arc<Granted>,
-    module: Loaded,
+    module: ModuleState,
 }
 
 #[derive(Clone)]
-enum Loaded {
-    Soon,
-    Yes(AnyModule),
-    No(String),
+enum ModuleState {
+    Pending,
+    Ready(AnyModule),
+    Failed(String),
 }
 
 /// Why there is no module of a name.
 #[derive(Debug)]
-pub(crate) enum Absent {
+pub(crate) enum Unavailable {
     /// It is being fetched.
-    Soon,
-    /// It cannot run, or there is none.
-    No(String),
+    Pending,
+    /// It cannot run, or does not exist.
+    Failed(String),
 }
 
 impl Modules {
@@ -83,7 +83,7 @@ impl Modules {
     /// Waits until it is known which objects there are; not for ever.
     async fn listed(&self) {
         let mut listed = self.listed.subscribe();
-        if timeout(LISTING, listed.wait_for(|listed| *listed)).await.is_err() {
+        if timeout(LIST_TIMEOUT, listed.wait_for(|listed| *listed)).await.is_err() {
             tracing::warn!("cannot tell which Gadget objects there are; goes on with what is built in");
             self.listed.send_replace(true);
         }
@@ -95,52 +95,54 @@ impl Modules {
         let built_in = |name: &&str| machine::Gadget {
             name: (*name).to_owned(),
             output_modes: default_output_modes(name),
-            usable: Usable::Yes,
+            availability: Availability::Available,
         };
         let mut all: BTreeMap<_, _> =
             self.gadgets.keys().map(|name| ((*name).to_owned(), built_in(name))).collect();
         self.objects(|objects| {
             for (name, object) in objects {
-                let usable = match &object.module {
-                    Loaded::Soon => Usable::Soon,
-                    Loaded::Yes(AnyModule::Gadget(_)) => Usable::Yes,
+                let availability = match &object.module {
+                    ModuleState::Pending => Availability::Pending,
+                    ModuleState::Ready(AnyModule::Gadget(_)) => Availability::Available,
                     // Its name is a formatter's, and no gadget's any more.
-                    Loaded::Yes(AnyModule::Formatter(_)) => {
+                    ModuleState::Ready(AnyModule::Formatter(_)) => {
                         all.remove(name);
                         continue;
                     }
-                    Loaded::No(reason) => Usable::No(reason.clone()),
+                    ModuleState::Failed(reason) => Availability::Unavailable(reason.clone()),
                 };
                 let (name, output_modes) = (name.clone(), object.spec.output_modes());
-                all.insert(name.clone(), machine::Gadget { name, output_modes, usable });
+                all.insert(name.clone(), machine::Gadget { name, output_modes, availability });
             }
         });
         all.into_values().collect()
     }
 
     /// The gadget of a name.
-    pub(crate) fn gadget(&self, name: &str) -> Result<Gadget, Absent> {
+    pub(crate) fn gadget(&self, name: &str) -> Result<Gadget, Unavailable> {
         match self.object(name)? {
             Some(AnyModule::Gadget(gadget)) => Ok(gadget),
-            Some(AnyModule::Formatter(_)) => Err(Absent::No(format!("Gadget {name} is a formatter"))),
+            Some(AnyModule::Formatter(_)) => {
+                Err(Unavailable::Failed(format!("Gadget {name} is a formatter")))
+            }
             None => {
                 let found = self.gadgets.get(name).cloned();
-                found.ok_or_else(|| Absent::No(format!("there is no gadget {name}")))
+                found.ok_or_else(|| Unavailable::Failed(format!("there is no gadget {name}")))
             }
         }
     }
 
     /// The formatter of a name.
-    pub(crate) fn formatter(&self, name: &str) -> Result<Formatter, Absent> {
+    pub(crate) fn formatter(&self, name: &str) -> Result<Formatter, Unavailable> {
         match self.object(name)? {
             Some(AnyModule::Formatter(formatter)) => Ok(formatter),
             Some(AnyModule::Gadget(_)) if !self.formatters.contains_key(name) => {
-                Err(Absent::No(format!("Gadget {name} is no formatter")))
+                Err(Unavailable::Failed(format!("Gadget {name} is no formatter")))
             }
             _ => self.formatters.get(name).cloned().ok_or_else(|| {
                 let known: Vec<_> = self.formatters.keys().copied().collect();
                 let known = known.join(", ");
-                Absent::No(format!(
+                Unavailable::Failed(format!(
                     "there is no formatter {name}: there are {known}, and those of Gadget objects"
                 ))
             }),
@@ -148,13 +150,13 @@ impl Modules {
     }
 
     /// The module of an object; `None` where there is no object.
-    fn object(&self, name: &str) -> Result<Option<AnyModule>, Absent> {
+    fn object(&self, name: &str) -> Result<Option<AnyModule>, Unavailable> {
         self.objects(|objects| match objects.get(name).map(|object| &object.module) {
             None => Ok(None),
-            Some(Loaded::Yes(module)) => Ok(Some(module.clone())),
-            Some(Loaded::Soon) => Err(Absent::Soon),
-            Some(Loaded::No(reason)) => {
-                Err(Absent::No(format!("Gadget {name} cannot run on this node: {reason}")))
+            Some(ModuleState::Ready(module)) => Ok(Some(module.clone())),
+            Some(ModuleState::Pending) => Err(Unavailable::Pending),
+            Some(ModuleState::Failed(reason)) => {
+                Err(Unavailable::Failed(format!("Gadget {name} cannot run on this node: {reason}")))
             }
         })
     }
@@ -177,7 +179,7 @@ impl Modules {
         let granted = Arc::new(Granted { grants: spec.grants(), calls: spec.calls() });
         self.change(|objects| {
             let before = objects.remove(name).filter(|before| before.spec.is_same_module(spec));
-            let module = before.map_or(Loaded::Soon, |before| before.module);
+            let module = before.map_or(ModuleState::Pending, |before| before.module);
             objects.insert(name.to_owned(), Object { spec: spec.clone(), granted, module });
         });
     }
@@ -190,15 +192,15 @@ impl Modules {
         });
         let outcome = match (spec.source(), loaded) {
             (Err(error), _) => Err(InstallError::Refused(error.to_string())),
-            (Ok(_), Some(Loaded::Yes(module))) => Ok(module),
+            (Ok(_), Some(ModuleState::Ready(module))) => Ok(module),
             (Ok(source), _) => self.fetch(source, spec).await,
         };
         self.change(|objects| {
             // It may have been removed, or have become another, meanwhile.
             if let Some(object) = objects.get_mut(name).filter(|object| object.spec.is_same_module(spec)) {
                 object.module = match &outcome {
-                    Ok(module) => Loaded::Yes(module.clone()),
-                    Err(error) => Loaded::No(error.to_string()),
+                    Ok(module) => ModuleState::Ready(module.clone()),
+                    Err(error) => ModuleState::Failed(error.to_string()),
                 };
             }
         });
@@ -232,19 +234,19 @@ impl Modules {
 }
 
 /// The grants of one gadget, as they are at each call.
-pub(crate) struct Live {
+pub(crate) struct LiveGrants {
     pub(crate) modules: Arc<Modules>,
     pub(crate) gadget: String,
 }
 
-impl std::fmt::Debug for Live {
+impl std::fmt::Debug for LiveGrants {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut debug = f.debug_struct("Live");
+        let mut debug = f.debug_struct("LiveGrants");
         debug.field("gadget", &self.gadget).field("granted", &self.granted()).finish_non_exhaustive()
     }
 }
 
-impl Granting for Live {
+impl Granting for LiveGrants {
     fn granted(&self) -> Arc<Granted> {
         self.modules.granted(&self.gadget)
     }
@@ -331,12 +333,14 @@ mod tests {
         modules.grant("one", &after);
         modules.install("one", &before).await.unwrap_err();
         assert_eq!(modules.granted("one").grants.len(), 0);
-        assert!(matches!(modules.gadget("one"), Err(Absent::No(reason)) if reason.contains("ghost")));
+        assert!(
+            matches!(modules.gadget("one"), Err(Unavailable::Failed(reason)) if reason.contains("ghost"))
+        );
         // It is to be another: what came of the one before does not matter.
         let image = GadgetSource { built_in: None, image: Some("registry.example/one".into()) };
         modules.grant("one", &GadgetSpec { source: image, ..after.clone() });
         modules.install("one", &after).await.unwrap_err();
-        assert!(matches!(modules.gadget("one"), Err(Absent::Soon)));
+        assert!(matches!(modules.gadget("one"), Err(Unavailable::Pending)));
         // It is gone.
         modules.remove("one");
         modules.install("one", &after).await.unwrap_err();

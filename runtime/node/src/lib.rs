@@ -7,10 +7,10 @@
 //! ```no_run
 //! use std::path::Path;
 //!
-//! use gadgetd_kube::controller::{FileSink, PartError};
+//! use gadgetd_kube::controller::{FileSink, NodeError};
 //! use gadgetd_node::SeccompFiles;
 //!
-//! # async fn example() -> Result<(), PartError> {
+//! # async fn example() -> Result<(), NodeError> {
 //! let files = SeccompFiles::below(Path::new("/var/lib/kubelet/seccomp"));
 //! let profile = files.write("shop", "cart-0.json", "{}").await?;
 //! assert_eq!(profile, "gadgetd/shop/cart-0.json"); // what a pod has as its localhostProfile

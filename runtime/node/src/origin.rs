@@ -1,22 +1,22 @@
-//! The cluster as a run sees it: with the origin on every object that it writes, and with an order carried out once.
+//! The cluster as a run sees it: with the origin on every object that it writes, and with each request carried out once.
 //!
 //! Only the host knows for which Trace and on which occasion a gadget runs. It stands between the checks of the calls and
-//! the API server, so no module can leave out or forge what is added here, and an object that the same order made before a
+//! the API server, so no module can leave out or forge what is added here, and an object that the same request made before a
 //! crash is the answer to the `create` that finds its name taken.
 
 use std::sync::Arc;
 
 use gadgetd_core::kube::{Answer, KubeApi, KubeError, Resource};
-use gadgetd_kube::{controller::Order, names::is_subdomain};
+use gadgetd_kube::{controller::RunRequest, names::is_subdomain};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Map, Value, json};
 use tokio::sync::OnceCell;
 
-/// Where an object comes from, written on it: annotations begin with this.
-const PROVENANCE: &str = "seccomp.gadget.kinvolk.io/";
+/// The prefix of the annotations that say where an object comes from.
+const PROVENANCE_PREFIX: &str = "seccomp.gadget.kinvolk.io/";
 
-/// The annotations that make two orders the same, together with the occasion or the content.
-const SAME: [&str; 3] = ["trace-uid", "pod", "container"];
+/// The annotations that make two requests the same, together with the occasion or the content.
+const IDENTITY_KEYS: [&str; 3] = ["trace-uid", "pod", "container"];
 
 /// The calls of one run.
 pub(crate) struct Origin {
@@ -26,29 +26,29 @@ pub(crate) struct Origin {
     namespace: String,
     /// What controls the pod.
     owner: Option<OwnerReference>,
-    /// The same, at the top.
-    top: OnceCell<Option<OwnerReference>>,
+    /// What controls that in the end.
+    top_owner: OnceCell<Option<OwnerReference>>,
 }
 
 impl Origin {
-    /// For a run that carries out this order through `api`.
-    pub(crate) fn of(order: &Order<'_>, api: Arc<dyn KubeApi>) -> Self {
+    /// For a run that carries out this request through `api`.
+    pub(crate) fn of(request: &RunRequest<'_>, api: Arc<dyn KubeApi>) -> Self {
         let values = [
-            ("trace", format!("{}/{}", order.trace_namespace, order.trace_name)),
-            ("trace-uid", order.trace_uid.to_owned()),
-            ("node", order.node.to_owned()),
-            ("pod", format!("{}/{}", order.namespace, order.pod)),
-            ("container", order.container.unwrap_or_default().to_owned()),
-            ("occasion", order.occasion.to_owned()),
+            ("trace", format!("{}/{}", request.trace_namespace, request.trace_name)),
+            ("trace-uid", request.trace_uid.to_owned()),
+            ("node", request.node.to_owned()),
+            ("pod", format!("{}/{}", request.namespace, request.pod)),
+            ("container", request.container.unwrap_or_default().to_owned()),
+            ("occasion", request.occasion.to_owned()),
         ];
         let annotations =
-            values.into_iter().map(|(name, value)| (format!("{PROVENANCE}{name}"), value.into()));
+            values.into_iter().map(|(name, value)| (format!("{PROVENANCE_PREFIX}{name}"), value.into()));
         Self {
             api,
             annotations: annotations.collect(),
-            namespace: order.namespace.to_owned(),
-            owner: order.owner.cloned(),
-            top: OnceCell::new(),
+            namespace: request.namespace.to_owned(),
+            owner: request.owner.cloned(),
+            top_owner: OnceCell::new(),
         }
     }
 
@@ -56,7 +56,7 @@ impl Origin {
     fn annotate(&self, object: &mut Value) {
         let annotations = field(field(object, "metadata"), "annotations");
         if let Some(annotations) = annotations.as_object_mut() {
-            annotations.retain(|key, _| !key.starts_with(PROVENANCE));
+            annotations.retain(|key, _| !key.starts_with(PROVENANCE_PREFIX));
             annotations.extend(self.annotations.clone());
         }
     }
@@ -66,22 +66,22 @@ impl Origin {
         let Some(owner) = self.owner.as_ref().filter(|_| namespace == Some(self.namespace.as_str())) else {
             return Ok(None);
         };
-        let top = self.top.get_or_try_init(|| top(&*self.api, &self.namespace, owner)).await?;
+        let top = self.top_owner.get_or_try_init(|| top_owner(&*self.api, &self.namespace, owner)).await?;
         Ok(top.as_ref())
     }
 
-    /// Whether an object that is there was made by the same order: of the same Trace about the same container, on the
+    /// Whether an object that is there was made by the same request: of the same Trace about the same container, on the
     /// same occasion or with the same content.
-    fn made(&self, found: &Value, wanted: &Value) -> bool {
+    fn is_from_same_request(&self, found: &Value, wanted: &Value) -> bool {
         let same = |name: &str| {
-            let key = format!("{PROVENANCE}{name}");
+            let key = format!("{PROVENANCE_PREFIX}{name}");
             let has = found.pointer("/metadata/annotations").and_then(|annotations| annotations.get(&key));
             has.is_some() && has == self.annotations.get(&key)
         };
-        SAME.into_iter().all(same) && (same("occasion") || has_content(found, wanted))
+        IDENTITY_KEYS.into_iter().all(same) && (same("occasion") || has_content(found, wanted))
     }
 
-    async fn make(
+    async fn create_with_origin(
         &self,
         resource: &Resource,
         namespace: Option<&str>,
@@ -99,7 +99,7 @@ impl Origin {
             answer => return answer,
         };
         match self.api.get(resource, namespace, &name).await {
-            Ok(found) if self.made(&found, &object) => Ok(found),
+            Ok(found) if self.is_from_same_request(&found, &object) => Ok(found),
             // It went away in between: the name is free.
             Err(KubeError::NotFound(_)) => self.api.create(resource, namespace, object).await,
             Err(error @ (KubeError::Unavailable(_) | KubeError::Deadline(_))) => Err(error),
@@ -138,7 +138,7 @@ impl KubeApi for Origin {
         namespace: Option<&'a str>,
         object: Value,
     ) -> Answer<'a, Value> {
-        Box::pin(self.make(resource, namespace, object))
+        Box::pin(self.create_with_origin(resource, namespace, object))
     }
 
     /// Nothing but the annotations: the object may be somebody else's, and would go with an owner of ours.
@@ -164,7 +164,7 @@ fn field<'a>(object: &'a mut Value, name: &str) -> &'a mut Value {
 
 /// What controls a pod in the end: the Deployment of its `ReplicaSet`, the `CronJob` of its Job. What is in
 /// between comes and goes, and would take the object with it.
-async fn top(
+async fn top_owner(
     api: &dyn KubeApi,
     namespace: &str,
     owner: &OwnerReference,
@@ -172,7 +172,7 @@ async fn top(
     let plural = match (owner.api_version.as_str(), owner.kind.as_str()) {
         ("apps/v1", "ReplicaSet") => "replicasets",
         ("batch/v1", "Job") => "jobs",
-        _ => return Ok(Some(plain(owner))),
+        _ => return Ok(Some(without_control(owner))),
     };
     // To the API server it is any text, and here it would be a path.
     if !is_subdomain(&owner.name) {
@@ -195,11 +195,11 @@ async fn top(
     let owners = object.pointer("/metadata/ownerReferences").cloned().unwrap_or_default();
     let owners: Vec<OwnerReference> = serde_json::from_value(owners).unwrap_or_default();
     let controller = owners.iter().find(|o| o.controller == Some(true));
-    Ok(Some(plain(controller.unwrap_or(owner))))
+    Ok(Some(without_control(controller.unwrap_or(owner))))
 }
 
 /// An owner, without the claim to control the object and without holding up its owner's deletion.
-fn plain(owner: &OwnerReference) -> OwnerReference {
+fn without_control(owner: &OwnerReference) -> OwnerReference {
     OwnerReference { controller: None, block_owner_deletion: None, ..owner.clone() }
 }
 
@@ -261,7 +261,7 @@ mod tests {
             uid: "u".into(),
             ..OwnerReference::default()
         };
-        let order = Order {
+        let request = RunRequest {
             trace_namespace: "gadget",
             trace_name: "t",
             trace_uid: "uid",
@@ -274,7 +274,7 @@ mod tests {
             occasion: "ended-a",
             confined_to: None,
         };
-        let origin = Origin::of(&order, Arc::new(Echo));
+        let origin = Origin::of(&request, Arc::new(Echo));
         let things = Resource {
             group: "g".into(),
             version: "v1".into(),

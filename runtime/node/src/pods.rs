@@ -1,4 +1,4 @@
-//! The pods of this node, as far as a recording has to know them.
+//! The pods of this node.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -17,14 +17,14 @@ use kube::{
 
 use crate::chain;
 
-/// The annotation by which the API server's image of a static pod names the uid that the kubelet uses for it.
-const STATIC_UID: &str = "kubernetes.io/config.hash";
+/// The annotation by which the mirror of a static pod names the uid that the kubelet uses for it.
+const STATIC_UID_ANNOTATION: &str = "kubernetes.io/config.hash";
 
-/// How long a pod that was deleted is remembered: its containers may be noticed later than its end.
-const REMEMBERED: Duration = Duration::from_mins(10);
+/// How long to remember a deleted pod: its containers may be noticed only after its deletion.
+const DELETED_POD_TTL: Duration = Duration::from_mins(10);
 
-/// How many of them.
-const REMEMBERED_MAX: usize = 2_048;
+/// How many deleted pods to remember.
+const DELETED_PODS_MAX: usize = 2_048;
 
 /// A pod.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -78,7 +78,7 @@ impl From<&Pod> for PodRecord {
             namespace: pod.namespace().unwrap_or_default(),
             name: pod.name_any(),
             uid: pod.uid().unwrap_or_default(),
-            static_uid: pod.annotations().get(STATIC_UID).cloned(),
+            static_uid: pod.annotations().get(STATIC_UID_ANNOTATION).cloned(),
             labels: pod.labels().clone(),
             owner,
             containers,
@@ -111,7 +111,7 @@ fn instances(status: &ContainerStatus) -> Vec<Instance> {
     found
 }
 
-/// Something that became known of the pods.
+/// A change of the pods of a node.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PodChange {
     /// A list of all of them begins.
@@ -124,7 +124,7 @@ pub enum PodChange {
     Applied(PodRecord),
     /// One is gone.
     Deleted(PodRecord),
-    /// The API server gives no answer, or not this one. Text for people.
+    /// The watch failed. Text for people.
     Failed(String),
 }
 
@@ -141,7 +141,7 @@ pub fn watch(client: Client, node: &str) -> impl Stream<Item = PodChange> + Send
     })
 }
 
-/// The pods, those that were deleted lately among them.
+/// The pods, including those that were deleted lately.
 #[derive(Debug, Default)]
 pub(crate) struct Pods {
     by_uid: HashMap<String, Entry>,
@@ -149,19 +149,19 @@ pub(crate) struct Pods {
     aliases: HashMap<String, BTreeSet<String>>,
     /// The uids of a list that is not complete.
     listing: HashSet<String>,
-    known: bool,
+    listed: bool,
     problem: Option<String>,
 }
 
 #[derive(Debug)]
 struct Entry {
     pod: PodRecord,
-    gone: Option<Instant>,
+    deleted: Option<Instant>,
 }
 
 impl Pods {
-    /// Takes notice of a change; returns the uids of the pods that are not as they were.
-    pub(crate) fn change(&mut self, change: PodChange, now: Instant) -> Vec<String> {
+    /// Applies a change. Returns the uids of the pods that are different now.
+    pub(crate) fn apply_change(&mut self, change: PodChange, now: Instant) -> Vec<String> {
         if let PodChange::Failed(problem) = change {
             self.problem = Some(problem);
             return Vec::new();
@@ -177,11 +177,11 @@ impl Pods {
                 self.apply(pod)
             }
             PodChange::ListedAll => {
-                self.known = true;
+                self.listed = true;
                 let listed = std::mem::take(&mut self.listing);
                 for (uid, entry) in &mut self.by_uid {
                     if !listed.contains(uid) {
-                        entry.gone.get_or_insert(now);
+                        entry.deleted.get_or_insert(now);
                     }
                 }
                 Vec::new()
@@ -191,7 +191,7 @@ impl Pods {
                 let uid = pod.uid.clone();
                 let changed = self.apply(pod);
                 if let Some(entry) = self.by_uid.get_mut(&uid) {
-                    entry.gone = Some(now);
+                    entry.deleted = Some(now);
                 }
                 changed
             }
@@ -204,21 +204,21 @@ impl Pods {
             self.aliases.entry(alias.clone()).or_default().insert(pod.uid.clone());
         }
         let uid = pod.uid.clone();
-        if self.by_uid.get(&uid).is_some_and(|e| e.gone.is_none() && e.pod == pod) {
+        if self.by_uid.get(&uid).is_some_and(|e| e.deleted.is_none() && e.pod == pod) {
             return Vec::new();
         }
-        self.by_uid.insert(uid.clone(), Entry { pod, gone: None });
+        self.by_uid.insert(uid.clone(), Entry { pod, deleted: None });
         vec![uid]
     }
 
-    /// Forgets pods that were deleted long ago, or the oldest if there are too many.
-    pub(crate) fn forget(&mut self, now: Instant) {
-        let mut gone: Vec<_> =
-            self.by_uid.iter().filter_map(|(uid, e)| Some((e.gone?, uid.clone()))).collect();
-        gone.sort_unstable();
-        let many = gone.len().saturating_sub(REMEMBERED_MAX);
-        for (index, (since, uid)) in gone.into_iter().enumerate() {
-            if index < many || now.duration_since(since) > REMEMBERED {
+    /// Forgets pods that were deleted long ago, or the oldest of them if there are too many.
+    pub(crate) fn prune(&mut self, now: Instant) {
+        let mut deleted: Vec<_> =
+            self.by_uid.iter().filter_map(|(uid, e)| Some((e.deleted?, uid.clone()))).collect();
+        deleted.sort_unstable();
+        let many = deleted.len().saturating_sub(DELETED_PODS_MAX);
+        for (index, (since, uid)) in deleted.into_iter().enumerate() {
+            if index < many || now.duration_since(since) > DELETED_POD_TTL {
                 self.by_uid.remove(&uid);
             }
         }
@@ -240,21 +240,21 @@ impl Pods {
             || self.aliases.get(uid)?.iter().map(|uid| self.by_uid.get(uid)).collect::<Option<Vec<_>>>();
         let mut claims = claims()?;
         // The mirror of a static pod is made anew when somebody deletes it: the one that is there counts.
-        claims.sort_by_key(|entry| entry.gone.is_some());
+        claims.sort_by_key(|entry| entry.deleted.is_some());
         let (first, others) = claims.split_first()?;
         let name = |entry: &Entry| (entry.pod.namespace.clone(), entry.pod.name.clone());
         others.iter().all(|other| name(other) == name(first)).then_some(&first.pod)
     }
 
-    /// Those that were not deleted.
+    /// The pods that were not deleted.
     pub(crate) fn present(&self) -> impl Iterator<Item = &PodRecord> {
-        self.by_uid.values().filter(|e| e.gone.is_none()).map(|e| &e.pod)
+        self.by_uid.values().filter(|e| e.deleted.is_none()).map(|e| &e.pod)
     }
 
-    /// Whether all of them are known; if not, why.
-    pub(crate) fn known(&self) -> Result<(), String> {
+    /// Whether all pods were listed; if not, why.
+    pub(crate) fn listed(&self) -> Result<(), String> {
         match &self.problem {
-            _ if self.known => Ok(()),
+            _ if self.listed => Ok(()),
             Some(problem) => Err(format!("the pods of this node are not known: {problem}")),
             None => Err("the pods of this node are not known yet".to_owned()),
         }

@@ -1,14 +1,15 @@
 //! Records the containers of this node.
 //!
-//! One thread owns the kernel side and everything that is known of containers ([`book`]): whatever takes long there
-//! (loading the program, waiting for running ones) keeps nobody else waiting, and no two requests meet. It is woken by
-//! requests, by the kernel when a cgroup comes or goes, by the API server when a pod does, and now and then to look
-//! at everything, in case one of them did not say so.
+//! One thread owns the kernel side and everything that is known of containers ([`store`]), so slow work there (loading the
+//! program, waiting for running ones) blocks nobody else, and requests do not run concurrently. It wakes for requests, for
+//! events of the kernel about cgroups, for pod changes, and for a periodic sweep in case an event was missed.
 
-mod book;
-mod held;
+mod container;
+mod info;
 mod journal;
-mod known;
+mod slots;
+mod snapshot;
+mod store;
 
 use std::{
     io,
@@ -22,9 +23,9 @@ use futures::Stream;
 use gadgetd_containers::Hierarchy;
 use gadgetd_core::{CgroupSource, Loss};
 use gadgetd_kube::{
-    controller::{PartError, Recorder, Seen, Session},
+    controller::{NodeError, Recorder, RecordingProgress, Session},
     documents::Recording,
-    machine::{Found, Selection},
+    machine::{FoundPod, Selection},
 };
 use thiserror::Error;
 use tokio::{
@@ -32,37 +33,37 @@ use tokio::{
     sync::{broadcast, mpsc, oneshot},
 };
 
-use self::book::Book;
 pub use self::journal::JournalError;
-use crate::pods::PodChange;
+use self::store::RecordingStore;
+use crate::{chain, pods::PodChange};
 
 /// How a node records.
 #[derive(Clone, Debug)]
 pub struct RecorderSettings {
     /// The name of this node.
     pub node: String,
-    /// Where it keeps what must survive this process, such as `/run/gadgetd`.
+    /// The folder for what must survive this process, such as `/run/gadgetd`.
     pub state_dir: PathBuf,
     /// Where the root of the host's file system is mounted, below which container runtimes keep their state.
     pub host_root: PathBuf,
-    /// How often everything is looked at.
-    pub look: Duration,
-    /// How long a container that ended waits to become known.
-    pub patience: Duration,
-    /// How long after the controller has seen every Trace it may take to claim what an earlier process recorded.
-    pub adoption: Duration,
+    /// How often to sweep all cgroups and slots.
+    pub sweep_interval: Duration,
+    /// How long to keep the recording of an ended container that nothing has identified.
+    pub identify_timeout: Duration,
+    /// How long the controller has, after it has seen every Trace, to claim recordings of an earlier process.
+    pub adoption_timeout: Duration,
 }
 
 impl RecorderSettings {
-    /// The usual ones.
+    /// The defaults.
     pub fn new(node: impl Into<String>) -> Self {
         Self {
             node: node.into(),
             state_dir: "/run/gadgetd".into(),
             host_root: "/".into(),
-            look: Duration::from_secs(5),
-            patience: Duration::from_mins(5),
-            adoption: Duration::from_mins(1),
+            sweep_interval: Duration::from_secs(5),
+            identify_timeout: Duration::from_mins(5),
+            adoption_timeout: Duration::from_mins(1),
         }
     }
 }
@@ -79,15 +80,15 @@ pub struct Kernel<S> {
 /// Why a node cannot begin to record.
 #[derive(Debug, Error)]
 pub enum RecorderError {
-    /// What must survive the process cannot be kept.
+    /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// There is no thread for it.
+    /// No thread can be started.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
 }
 
-/// How a recorder is doing.
+/// The state of a recorder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// Whether the kernel side is loaded; if not, why.
@@ -100,15 +101,15 @@ pub struct Status {
     pub sessions: usize,
     /// How many containers are recorded that run.
     pub running: usize,
-    /// How many that ended are held for their documents.
+    /// How many ended containers wait for their documents.
     pub ended: usize,
-    /// How many slots are in use: by these, and by containers that may yet turn out to be meant.
+    /// How many slots are in use: by these, and by containers that may yet turn out to be selected.
     pub slots: usize,
 }
 
-type Request<S> = Box<dyn FnOnce(&mut Book<S>) + Send>;
+type Request<S> = Box<dyn FnOnce(&mut RecordingStore<S>) + Send>;
 
-/// The recorder of a node. Clones are the same one; it ends with the last of them, and leaves in the kernel what is pinned there.
+/// A handle on the recorder of a node. The recorder ends with its last handle, and leaves in the kernel what is pinned there.
 pub struct NodeRecorder<S: CgroupSource> {
     requests: mpsc::UnboundedSender<Request<S>>,
     events: broadcast::Sender<String>,
@@ -121,10 +122,10 @@ impl<S: CgroupSource> Clone for NodeRecorder<S> {
 }
 
 impl<S: CgroupSource + AsFd + 'static> NodeRecorder<S> {
-    /// Begins: goes on with what an earlier process recorded.
+    /// Starts a recorder, which continues the recordings of an earlier process.
     ///
-    /// `load` loads the kernel side. Where that is impossible the recorder works all the same, and each start of a recording
-    /// tries again and is refused with the reason. What an earlier process recorded is tried again with each look.
+    /// `load` loads the eBPF side. If that fails, the recorder runs without it: each start of a recording tries again, and is refused
+    /// with the reason. The recordings of an earlier process are retried with each sweep.
     pub fn start<E: std::error::Error>(
         settings: RecorderSettings,
         mut load: impl FnMut() -> Result<Kernel<S>, E> + Send + 'static,
@@ -132,18 +133,18 @@ impl<S: CgroupSource + AsFd + 'static> NodeRecorder<S> {
         let (requests, received) = mpsc::unbounded_channel();
         let (events, _) = broadcast::channel(1024);
         let journal = journal::Journal::open(&settings.state_dir)?;
-        let kept = journal.load()?;
+        let contents = journal.load()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(RecorderError::Thread)?;
-        let told = events.clone();
+        let notifications = events.clone();
         let work = move || {
-            let load = Box::new(move || load().map_err(|error| crate::chain(&error)));
-            let look = settings.look;
-            let mut book = Book::new(settings, journal, told, load);
-            book.begin(kept, Instant::now());
-            runtime.block_on(serve(&mut book, received, look));
+            let load = Box::new(move || load().map_err(|error| chain(&error)));
+            let sweep_interval = settings.sweep_interval;
+            let mut store = RecordingStore::new(settings, journal, notifications, load);
+            store.restore(contents, Instant::now());
+            runtime.block_on(serve(&mut store, received, sweep_interval));
         };
         thread::Builder::new().name("recorder".into()).spawn(work).map_err(RecorderError::Thread)?;
         Ok(Self { requests, events })
@@ -151,67 +152,67 @@ impl<S: CgroupSource + AsFd + 'static> NodeRecorder<S> {
 }
 
 impl<S: CgroupSource + 'static> NodeRecorder<S> {
-    /// Tells of a change of the node's pods.
-    pub fn pod(&self, change: PodChange) {
-        // Where the recorder has ended, `ended` has said so.
-        let _ = self.requests.send(Box::new(move |book| book.pod(change, Instant::now())));
+    /// Reports a change of the pods of this node.
+    pub fn pod_changed(&self, change: PodChange) {
+        // It fails once the recorder has ended, which `ended` reports.
+        let _ = self.requests.send(Box::new(move |store| store.pod_changed(change, Instant::now())));
     }
 
-    /// How it is doing.
-    pub async fn status(&self) -> Result<Status, PartError> {
-        self.ask(|book| Ok(book.status())).await
+    /// The state of the recorder.
+    pub async fn status(&self) -> Result<Status, NodeError> {
+        self.ask(|store| Ok(store.status())).await
     }
 
-    /// What was lost since the process began, by kind.
-    pub async fn losses(&self) -> Result<Vec<Loss>, PartError> {
-        self.ask(|book| Ok(book.losses())).await
+    /// The losses since this process started, by kind.
+    pub async fn losses(&self) -> Result<Vec<Loss>, NodeError> {
+        self.ask(|store| Ok(store.losses())).await
     }
 
-    /// Gives back what an earlier process left here and nobody wants, before an orderly end. What is recorded goes on.
-    pub async fn farewell(&self) -> Result<(), PartError> {
-        self.ask(|book| {
-            book.farewell();
+    /// Releases what an earlier process left in the kernel and no Trace claims, before an orderly end. Active recordings go on.
+    pub async fn shut_down(&self) -> Result<(), NodeError> {
+        self.ask(|store| {
+            store.shut_down();
             Ok(())
         })
         .await
     }
 
-    /// Returns when it has ended, which it does not do while there is a handle, unless something is very wrong.
+    /// Returns once the recorder has ended. While there is a handle, only a serious failure ends it.
     pub async fn ended(&self) {
         self.requests.closed().await;
     }
 
     async fn ask<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&mut Book<S>) -> Result<T, PartError> + Send + 'static,
-    ) -> Result<T, PartError> {
-        let gone = || PartError::Unavailable("the recorder of this node has ended".into());
+        question: impl FnOnce(&mut RecordingStore<S>) -> Result<T, NodeError> + Send + 'static,
+    ) -> Result<T, NodeError> {
+        let ended = || NodeError::Unavailable("the recorder of this node has ended".into());
         let (reply, answer) = oneshot::channel();
-        let request: Request<S> = Box::new(move |book| {
-            // Who asked may have gone away.
-            let _ = reply.send(question(book));
+        let request: Request<S> = Box::new(move |store| {
+            // The caller may be gone.
+            let _ = reply.send(question(store));
         });
-        self.requests.send(request).map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        self.requests.send(request).map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())?
     }
 }
 
-/// Answers requests until nobody can make any.
+/// Serves requests and events until there is no handle left.
 async fn serve<S: CgroupSource + AsFd>(
-    book: &mut Book<S>,
+    store: &mut RecordingStore<S>,
     mut requests: mpsc::UnboundedReceiver<Request<S>>,
-    look: Duration,
+    sweep_interval: Duration,
 ) {
     let mut events = None;
-    let mut ticks = tokio::time::interval(look);
+    let mut ticks = tokio::time::interval(sweep_interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         if events.is_none() {
-            events = book.source().and_then(watched);
+            events = store.source().and_then(readable);
         }
         let event = async {
             match &events {
-                // First clear, then look: what comes in between is told once more.
+                // Readiness is cleared before the events are read: an event in between wakes this loop again.
                 Some(events) => events.readable().await.map(|mut ready| ready.clear_ready()),
                 None => std::future::pending().await,
             }
@@ -219,65 +220,69 @@ async fn serve<S: CgroupSource + AsFd>(
         tokio::select! {
             biased;
             event = event => match event {
-                Ok(()) => book.events(Instant::now()),
+                Ok(()) => store.handle_events(Instant::now()),
                 Err(error) => {
                     tracing::error!(%error, "cannot wait for events of the kernel");
                     return;
                 }
             },
             request = requests.recv() => match request {
-                Some(request) => request(book),
+                Some(request) => request(store),
                 None => return,
             },
-            _ = ticks.tick() => book.look(Instant::now()),
+            _ = ticks.tick() => store.sweep(Instant::now()),
         }
     }
 }
 
-/// The descriptor of a source, as something to wait for.
-fn watched<S: AsFd>(source: &S) -> Option<AsyncFd<OwnedFd>> {
-    let watched = source.as_fd().try_clone_to_owned().and_then(|fd| {
+/// The descriptor of a source, to wait until it is readable.
+fn readable<S: AsFd>(source: &S) -> Option<AsyncFd<OwnedFd>> {
+    let readable = source.as_fd().try_clone_to_owned().and_then(|fd| {
         // SAFETY: the descriptor is the registered value's own, and open while it lives.
         #[allow(unsafe_code)]
         let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
         Ok(registered?)
     });
-    watched.inspect_err(|error| tracing::error!(%error, "cannot wait for events of the kernel")).ok()
+    readable.inspect_err(|error| tracing::error!(%error, "cannot wait for events of the kernel")).ok()
+}
+
+fn unavailable(error: impl std::error::Error) -> NodeError {
+    NodeError::Unavailable(chain(&error))
 }
 
 impl<S: CgroupSource + 'static> Recorder for NodeRecorder<S> {
-    async fn find(&self, selection: &Selection) -> Result<Vec<Found>, PartError> {
+    async fn find(&self, selection: &Selection) -> Result<Vec<FoundPod>, NodeError> {
         let selection = selection.clone();
-        self.ask(move |book| book.find(&selection)).await
+        self.ask(move |store| store.find(&selection)).await
     }
 
-    async fn start(&self, session: &Session, selection: &Selection) -> Result<(), PartError> {
+    async fn start(&self, session: &Session, selection: &Selection) -> Result<(), NodeError> {
         let (session, selection) = (session.clone(), selection.clone());
-        self.ask(move |book| book.start(&session, &selection, Instant::now())).await
+        self.ask(move |store| store.start(&session, &selection, Instant::now())).await
     }
 
-    async fn seen(&self, session: &Session) -> Result<Seen, PartError> {
+    async fn progress(&self, session: &Session) -> Result<RecordingProgress, NodeError> {
         let session = session.clone();
-        self.ask(move |book| book.seen(&session)).await
+        self.ask(move |store| store.progress(&session)).await
     }
 
-    async fn recordings(&self, session: &Session) -> Result<Vec<Recording>, PartError> {
+    async fn recordings(&self, session: &Session) -> Result<Vec<Recording>, NodeError> {
         let session = session.clone();
-        self.ask(move |book| book.recordings(&session)).await
+        self.ask(move |store| store.recordings(&session)).await
     }
 
-    async fn release(&self, session: &Session, container: &str) -> Result<(), PartError> {
+    async fn release(&self, session: &Session, container: &str) -> Result<(), NodeError> {
         let (session, container) = (session.clone(), container.to_owned());
-        self.ask(move |book| book.release(&session, &container)).await
+        self.ask(move |store| store.release(&session, &container)).await
     }
 
-    async fn stop(&self, trace: &str, keep: Option<u64>) -> Result<(), PartError> {
+    async fn stop(&self, trace: &str, keep: Option<u64>) -> Result<(), NodeError> {
         let trace = trace.to_owned();
-        self.ask(move |book| book.stop(&trace, keep)).await
+        self.ask(move |store| store.stop(&trace, keep)).await
     }
 
-    async fn sessions(&self) -> Result<Vec<Session>, PartError> {
-        self.ask(|book| Ok(book.sessions(Instant::now()))).await
+    async fn sessions(&self) -> Result<Vec<Session>, NodeError> {
+        self.ask(|store| Ok(store.sessions(Instant::now()))).await
     }
 
     fn events(&self) -> impl Stream<Item = String> + Send + 'static {

@@ -10,7 +10,8 @@ use gadgetd_host::{
 use gadgetd_kube::{
     Call, GadgetSpec,
     controller::{
-        self, Document, InstallError, Installed, Installer, Order, Product, Ran, RunError, Runner, Written,
+        self, Document, InstallError, Installed, Installer, RunError, RunOutcome, RunOutput, RunRequest,
+        Runner, WrittenObject,
     },
     machine,
 };
@@ -19,14 +20,14 @@ use tracing::Instrument as _;
 
 use crate::{
     chain,
-    gadgets::{Absent, Live, Modules},
+    gadgets::{LiveGrants, Modules, Unavailable},
     origin::Origin,
 };
 
-/// Which formatter writes a gadget's documents where nobody asked for one.
-const USUAL: &str = "oci";
-/// And which one its objects.
-const USUAL_FOR_OBJECTS: &str = "spo";
+/// The formatter of documents if the run names none.
+const DEFAULT_FORMATTER: &str = "oci";
+/// The formatter of objects if the run names none.
+const DEFAULT_OBJECT_FORMATTER: &str = "spo";
 
 /// Why gadgets cannot be run.
 #[derive(Debug, Error)]
@@ -65,13 +66,13 @@ impl HostRunner {
         Self { modules: Arc::clone(&self.modules), connect: Arc::new(connect) }
     }
 
-    /// The cluster as far as a run for this order may use it.
-    fn cluster(&self, gadget: &str, order: &Order<'_>) -> Cluster {
+    /// The cluster as far as a run for this request may use it.
+    fn cluster(&self, gadget: &str, request: &RunRequest<'_>) -> Cluster {
         let api = (self.connect)(&format!("gadget-{gadget}"));
         Cluster {
-            api: Arc::new(Origin::of(order, api)),
-            granted: Arc::new(Live { modules: self.modules.clone(), gadget: gadget.to_owned() }),
-            confined_to: order.confined_to.map(str::to_owned),
+            api: Arc::new(Origin::of(request, api)),
+            granted: Arc::new(LiveGrants { modules: self.modules.clone(), gadget: gadget.to_owned() }),
+            confined_to: request.confined_to.map(str::to_owned),
         }
     }
 
@@ -80,13 +81,13 @@ impl HostRunner {
         if run.capture.syscalls.is_empty() {
             return Err(before(RunError::Empty));
         }
-        let absent = |absent| match absent {
-            Absent::Soon => before(RunError::Unavailable("a module is being fetched".to_owned())),
-            Absent::No(text) => before(RunError::Failed(text)),
+        let unavailable = |reason| match reason {
+            Unavailable::Pending => before(RunError::Unavailable("a module is being fetched".to_owned())),
+            Unavailable::Failed(text) => before(RunError::Failed(text)),
         };
-        let gadget = self.modules.gadget(run.gadget).map_err(absent)?;
-        let usual = if run.order.target.is_some() { USUAL_FOR_OBJECTS } else { USUAL };
-        let formatter = self.modules.formatter(run.formatter.unwrap_or(usual)).map_err(absent)?;
+        let gadget = self.modules.gadget(run.gadget).map_err(unavailable)?;
+        let default = if run.request.target.is_some() { DEFAULT_OBJECT_FORMATTER } else { DEFAULT_FORMATTER };
+        let formatter = self.modules.formatter(run.formatter.unwrap_or(default)).map_err(unavailable)?;
         let given = run.parameters.iter().map(|(name, value)| format!("{name}={value}"));
         let params = Params::resolve(&gadget, &formatter, given);
         let params = params.map_err(|error| before(RunError::Failed(chain(&error))))?;
@@ -95,7 +96,7 @@ impl HostRunner {
             controller::Reason::ContainerEnded => Reason::ContainerEnded,
         };
         let target = run
-            .order
+            .request
             .target
             .map(|target| Target { namespace: target.namespace.to_owned(), name: target.name.to_owned() });
         let host_run = gadgetd_host::Run {
@@ -105,11 +106,11 @@ impl HostRunner {
             captures: Arc::new([run.capture]),
             reason,
             target,
-            cluster: Some(self.cluster(run.gadget, &run.order)),
+            cluster: Some(self.cluster(run.gadget, &run.request)),
         };
         let span = tracing::info_span!("run", trace = run.trace, gadget = run.gadget);
         let report = self.modules.host.run(host_run).instrument(span).await;
-        report.map_err(|error| (why(&error), Some(*error.report)))
+        report.map_err(|error| (run_error(&error), Some(*error.report)))
     }
 }
 
@@ -118,19 +119,19 @@ impl Runner for HostRunner {
         self.modules.all().await
     }
 
-    async fn run(&self, run: controller::Run<'_>) -> Ran {
-        let ordered = run.order.target.is_some();
+    async fn run(&self, run: controller::Run<'_>) -> RunOutcome {
+        let wants_object = run.request.target.is_some();
         let mut objection = None;
-        let (product, calls) = match self.report(run).await {
+        let (output, calls) = match self.report(run).await {
             Ok(mut report) => {
                 let calls = std::mem::take(&mut report.audit);
                 let failures: Vec<_> = report.verdicts.iter().filter_map(|v| v.failure.as_deref()).collect();
                 objection = (!failures.is_empty()).then(|| failures.join("; "));
-                (product(report, ordered).map_err(RunError::Failed), calls)
+                (output(report, wants_object).map_err(RunError::Failed), calls)
             }
             Err((error, report)) => (Err(error), report.map(|report| report.audit).unwrap_or_default()),
         };
-        Ran { product, calls: calls.iter().map(call).collect(), objection }
+        RunOutcome { output, calls: calls.iter().map(call).collect(), objection }
     }
 }
 
@@ -168,7 +169,7 @@ fn call(made: &KubeCall) -> Call {
 }
 
 /// Why a run failed, and whether it may succeed later.
-fn why(error: &gadgetd_host::RunError) -> RunError {
+fn run_error(error: &gadgetd_host::RunError) -> RunError {
     let text = chain(error);
     match &error.fault.fault {
         Fault::Kube(KubeError::Unavailable(_) | KubeError::Deadline(_)) => RunError::Unavailable(text),
@@ -179,17 +180,17 @@ fn why(error: &gadgetd_host::RunError) -> RunError {
 }
 
 /// What came of a run about one recording.
-fn product(report: Report, ordered: bool) -> Result<Product, String> {
+fn output(report: Report, wants_object: bool) -> Result<RunOutput, String> {
     let Report { documents, objects, .. } = report;
-    if ordered {
+    if wants_object {
         let objects = <[MadeObject; 1]>::try_from(objects);
         let [object] = objects.map_err(|all| format!("it made {} objects of one recording", all.len()))?;
         let MadeObject { namespace, name, usage, .. } = object;
         let resource = namespace.map_or_else(|| name.clone(), |namespace| format!("{namespace}/{name}"));
-        return Ok(Product::Object(Written { resource, localhost_profile: usage }));
+        return Ok(RunOutput::Object(WrittenObject { resource, localhost_profile: usage }));
     }
     let documents = <[Emitted; 1]>::try_from(documents);
     let [emitted] = documents.map_err(|all| format!("it made {} documents of one recording", all.len()))?;
     let gadgetd_host::Document { media_type, body } = emitted.document;
-    Ok(Product::Document(Document { media_type, body }))
+    Ok(RunOutput::Document(Document { media_type, body }))
 }

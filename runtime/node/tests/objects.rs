@@ -11,7 +11,9 @@ use gadgetd_core::{
     spo::{GROUP, KIND, PLURAL},
 };
 use gadgetd_host::{Host, HostConfig};
-use gadgetd_kube::controller::{ObjectTarget, Order, Product, Reason, Run, RunError, Runner as _, Written};
+use gadgetd_kube::controller::{
+    ObjectTarget, Reason, Run, RunError, RunOutput, RunRequest, Runner as _, WrittenObject,
+};
 use gadgetd_node::HostRunner;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
@@ -89,8 +91,8 @@ impl KubeApi for Memory {
     }
 }
 
-fn order() -> Order<'static> {
-    Order {
+fn request() -> RunRequest<'static> {
+    RunRequest {
         trace_namespace: "gadget",
         trace_name: "cart",
         trace_uid: "uid-1",
@@ -110,14 +112,14 @@ async fn runner() -> HostRunner {
     HostRunner::new(Host::new(HostConfig::default()).unwrap(), nowhere).await.unwrap()
 }
 
-/// Carries out an order about a container that made these calls.
+/// Carries out a request about a container that made these calls.
 async fn carry_out(
     runner: &HostRunner,
     cluster: &Arc<Memory>,
-    order: Order<'_>,
+    request: RunRequest<'_>,
     calls: &[u32],
     parameters: &[(&str, &str)],
-) -> Result<Written, RunError> {
+) -> Result<WrittenObject, RunError> {
     let api = Arc::clone(cluster);
     let runner = runner.on(move |manager: &str| -> Arc<dyn KubeApi> {
         assert_eq!(manager, "gadget-seccomp");
@@ -139,17 +141,17 @@ async fn carry_out(
         parameters: &parameters,
         capture,
         reason: Reason::OnDemand,
-        order,
+        request,
     };
-    match runner.run(run).await.product? {
-        Product::Object(written) => Ok(written),
-        Product::Document(document) => panic!("{document:?}"),
+    match runner.run(run).await.output? {
+        RunOutput::Object(written) => Ok(written),
+        RunOutput::Document(document) => panic!("{document:?}"),
     }
 }
 
-fn written(resource: &str) -> Written {
+fn written(resource: &str) -> WrittenObject {
     let localhost_profile = Some(format!("operator/{resource}.json"));
-    Written { resource: resource.into(), localhost_profile }
+    WrittenObject { resource: resource.into(), localhost_profile }
 }
 
 #[tokio::test]
@@ -160,7 +162,7 @@ async fn an_object_has_its_origin_and_is_made_once() {
         let place = |resource: &str| {
             if namespaced { format!("{PLURAL} {resource}") } else { format!("{PLURAL} /{resource}") }
         };
-        let made = carry_out(&runner, &cluster, order(), &[0, 1], &[]).await;
+        let made = carry_out(&runner, &cluster, request(), &[0, 1], &[]).await;
         assert_eq!(made, Ok(written(one)));
         let (asked, create) =
             (format!("discover {GROUP} {PLURAL}"), |resource: &str| format!("create {}", place(resource)));
@@ -196,19 +198,19 @@ async fn an_object_has_its_origin_and_is_made_once() {
 
         // The same again, as after a crash; also where more was recorded meanwhile.
         for calls in [&[0, 1][..], &[0, 1, 3]] {
-            assert_eq!(carry_out(&runner, &cluster, order(), calls, &[]).await, Ok(written(one)));
+            assert_eq!(carry_out(&runner, &cluster, request(), calls, &[]).await, Ok(written(one)));
             assert_eq!(cluster.calls(), [asked.clone(), create(one), format!("get {}", place(one))]);
         }
         // Another occasion with the same content is the same object, with other content another.
-        let later = Order { occasion: "operation-3", ..order() };
+        let later = RunRequest { occasion: "operation-3", ..request() };
         assert_eq!(carry_out(&runner, &cluster, later, &[0, 1], &[]).await, Ok(written(one)));
         let second = format!("{one}-2");
         assert_eq!(carry_out(&runner, &cluster, later, &[0, 1, 3], &[]).await, Ok(written(&second)));
         // As are those of another Trace, pod or container.
         let others = [
-            Order { trace_uid: "uid-2", ..order() },
-            Order { pod: "cart-1", ..order() },
-            Order { container: None, ..order() },
+            RunRequest { trace_uid: "uid-2", ..request() },
+            RunRequest { pod: "cart-1", ..request() },
+            RunRequest { container: None, ..request() },
         ];
         for (number, other) in (3..).zip(others) {
             let made = carry_out(&runner, &cluster, other, &[0, 1], &[]).await;
@@ -250,8 +252,8 @@ async fn an_object_belongs_to_what_its_pod_belongs_to() {
             }
             let cluster = Arc::new(memory);
             let object = Some(ObjectTarget { namespace: target, name: "p" });
-            let order = Order { owner: Some(pod_owner), target: object, ..order() };
-            carry_out(&runner, &cluster, order, &[0], &[]).await.unwrap();
+            let request = RunRequest { owner: Some(pod_owner), target: object, ..request() };
+            carry_out(&runner, &cluster, request, &[0], &[]).await.unwrap();
             let place = if namespaced { format!("{target}/p") } else { format!("/{target}-p") };
             let found = cluster.object(&format!("{PLURAL} {place}"))["metadata"]["ownerReferences"].take();
             // An owner is in the namespace of what it owns.
@@ -278,8 +280,8 @@ async fn a_run_is_confined_to_its_namespace() {
     {
         let cluster = Arc::new(Memory::serving("v1", namespaced));
         let object = Some(ObjectTarget { namespace: target, name: "p" });
-        let order = Order { confined_to: Some("shop"), target: object, ..order() };
-        let made = carry_out(&runner, &cluster, order, &[0], &[]).await;
+        let request = RunRequest { confined_to: Some("shop"), target: object, ..request() };
+        let made = carry_out(&runner, &cluster, request, &[0], &[]).await;
         assert_eq!(made.is_ok(), allowed, "{namespaced} {target}: {made:?}");
         if let Err(error) = made {
             let text = error.to_string();
@@ -300,7 +302,7 @@ async fn what_may_pass_is_told_from_what_will_not() {
         (KubeError::NotFound("x".into()), false),
     ] {
         let cluster = Arc::new(Memory { broken: Some(error.clone()), ..Memory::serving("v1", true) });
-        match carry_out(&runner, &cluster, order(), &[0], &[]).await {
+        match carry_out(&runner, &cluster, request(), &[0], &[]).await {
             Err(RunError::Unavailable(text)) if later => assert!(named(&text), "{text}"),
             Err(RunError::Refused(text)) if !later => assert!(named(&text), "{text}"),
             other => panic!("{error}: {other:?}"),
@@ -309,12 +311,15 @@ async fn what_may_pass_is_told_from_what_will_not() {
     let refused = |text: &str| Err(RunError::Refused(text.into()));
     let bare = Arc::new(Memory::default());
     let want = "gadget seccomp failed: the cluster has no SeccompProfile objects: install the Security Profiles Operator";
-    assert_eq!(carry_out(&runner, &bare, order(), &[0], &[]).await, refused(want));
+    assert_eq!(carry_out(&runner, &bare, request(), &[0], &[]).await, refused(want));
     let cluster = Arc::new(Memory::serving("v1", true));
     let want = "formatter spo cannot write the policy: a SeccompProfile has no field for the default errno 38; \
                 leave it out, and it is EPERM";
-    assert_eq!(carry_out(&runner, &cluster, order(), &[0], &[("default-errno", "38")]).await, refused(want));
+    assert_eq!(
+        carry_out(&runner, &cluster, request(), &[0], &[("default-errno", "38")]).await,
+        refused(want)
+    );
     let want = "formatter spo does not accept a parameter: name: the run says what object it makes";
-    assert_eq!(carry_out(&runner, &cluster, order(), &[0], &[("name", "q")]).await, refused(want));
-    assert_eq!(carry_out(&runner, &cluster, order(), &[], &[]).await, Err(RunError::Empty));
+    assert_eq!(carry_out(&runner, &cluster, request(), &[0], &[("name", "q")]).await, refused(want));
+    assert_eq!(carry_out(&runner, &cluster, request(), &[], &[]).await, Err(RunError::Empty));
 }

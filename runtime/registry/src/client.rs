@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use gadgetd_host::{Digest, FetchError, Fetched, Fetching, KeyId, Origin, Registry, Trust, Wanted};
+use gadgetd_host::{Digest, FetchError, FetchFuture, FetchRequest, Fetched, KeyId, Origin, Registry, Trust};
 use oci_client::{
     Reference as OciReference, RegistryOperation,
     client::{
@@ -337,7 +337,7 @@ fn authorities() -> Vec<Vec<u8>> {
 }
 
 impl Registry for Client {
-    fn fetch<'a>(&'a self, Wanted { reference, trust, limit }: Wanted<'a>) -> Fetching<'a> {
+    fn fetch<'a>(&'a self, FetchRequest { reference, trust, limit }: FetchRequest<'a>) -> FetchFuture<'a> {
         Box::pin(async move {
             let reference = Reference::parse(reference).map_err(Error::from)?;
             Ok::<_, FetchError>(Self::fetch(self, &reference, trust, limit).await?)

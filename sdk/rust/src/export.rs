@@ -3,19 +3,14 @@
 use std::{marker::PhantomData, panic, sync::Once};
 
 use crate::{
-    Capture, Description, Document, Formatter, Gadget, MadeObject, Module, ObjectHead, Params, Policy, Run,
-    Target, Verdict,
+    Capture, Description, Document, Formatter, Gadget, Module, ObjectHead, Params, Policy, Run,
     bindings::{self, imports},
     formatter, gadget,
-    kube::{self, Kind},
-    output,
+    host::Contract,
 };
 
 /// Implements the contract for a module.
 pub struct Component<T>(PhantomData<T>);
-
-/// The imports of the contract.
-pub(crate) struct Contract;
 
 impl<T: Module> bindings::module::Guest for Component<T> {
     fn describe() -> Description {
@@ -62,61 +57,6 @@ impl<T: Formatter> bindings::formatter::Guest for Component<T> {
                 formatter::Error::Failed(why) => bindings::formatter::Error::Failed(why),
             }),
         }
-    }
-}
-
-impl gadget::Host for Contract {
-    fn format(
-        &mut self,
-        policy: &Policy,
-        about: &[&Capture],
-        object: Option<&ObjectHead>,
-    ) -> Result<Document, formatter::Error> {
-        imports::formatter::format(policy, about.iter().map(|c| c.contract().clone()).collect(), object)
-    }
-
-    fn target(&mut self) -> Option<Target> {
-        imports::output::target()
-    }
-
-    fn emit(&mut self, document: &Document, about: &[&Capture]) -> Result<(), output::Error> {
-        let about: Vec<_> = about.iter().map(|c| c.contract()).collect();
-        imports::output::emit(document, &about)
-    }
-
-    fn made(&mut self, object: &MadeObject, about: &[&Capture]) -> Result<(), output::Error> {
-        let about: Vec<_> = about.iter().map(|c| c.contract()).collect();
-        imports::output::made(object, &about)
-    }
-
-    fn judge(&mut self, verdict: &Verdict, about: &[&Capture]) -> Result<(), output::Error> {
-        let about: Vec<_> = about.iter().map(|c| c.contract()).collect();
-        imports::output::judge(verdict, &about)
-    }
-
-    fn discover(&mut self, group: &str, plural: &str) -> Result<Vec<Kind>, kube::Error> {
-        imports::kube::discover(group, plural)
-    }
-
-    fn get(&mut self, kind: &Kind, namespace: Option<&str>, name: &str) -> Result<String, kube::Error> {
-        imports::kube::get(kind, namespace, name)
-    }
-
-    fn list(
-        &mut self,
-        kind: &Kind,
-        namespace: Option<&str>,
-        labels: &str,
-    ) -> Result<Vec<String>, kube::Error> {
-        imports::kube::list(kind, namespace, labels)
-    }
-
-    fn create(&mut self, kind: &Kind, namespace: Option<&str>, object: &str) -> Result<String, kube::Error> {
-        imports::kube::create(kind, namespace, object)
-    }
-
-    fn apply(&mut self, kind: &Kind, namespace: Option<&str>, object: &str) -> Result<String, kube::Error> {
-        imports::kube::apply(kind, namespace, object)
     }
 }
 

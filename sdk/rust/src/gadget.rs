@@ -1,9 +1,12 @@
 //! What a gadget does.
 
 pub use crate::bindings::gadget::{Error, Reason};
+#[cfg(target_arch = "wasm32")]
+use crate::host::Host as _;
 use crate::{
     Capture, Document, MadeObject, Module, ObjectHead, Params, Policy, Target, Verdict, formatter,
-    kube::{self, Kind, Kube},
+    host::HostRef,
+    kube::{self, Kube},
     output,
 };
 
@@ -24,36 +27,6 @@ pub struct Run<'a> {
     reason: Reason,
     params: Params,
     host: HostRef<'a>,
-}
-
-/// In a component it is known what is on the other side, so that one imports no more than it calls.
-#[cfg(target_arch = "wasm32")]
-pub(crate) type HostRef<'a> = &'a mut crate::export::Contract;
-#[cfg(not(target_arch = "wasm32"))]
-pub(crate) type HostRef<'a> = &'a mut dyn Host;
-
-/// What is on the other side: the contract's imports, or a test.
-pub(crate) trait Host {
-    fn format(
-        &mut self,
-        policy: &Policy,
-        about: &[&Capture],
-        object: Option<&ObjectHead>,
-    ) -> Result<Document, formatter::Error>;
-    fn target(&mut self) -> Option<Target>;
-    fn emit(&mut self, document: &Document, about: &[&Capture]) -> Result<(), output::Error>;
-    fn made(&mut self, object: &MadeObject, about: &[&Capture]) -> Result<(), output::Error>;
-    fn judge(&mut self, verdict: &Verdict, about: &[&Capture]) -> Result<(), output::Error>;
-    fn discover(&mut self, group: &str, plural: &str) -> Result<Vec<Kind>, kube::Error>;
-    fn get(&mut self, kind: &Kind, namespace: Option<&str>, name: &str) -> Result<String, kube::Error>;
-    fn list(
-        &mut self,
-        kind: &Kind,
-        namespace: Option<&str>,
-        labels: &str,
-    ) -> Result<Vec<String>, kube::Error>;
-    fn create(&mut self, kind: &Kind, namespace: Option<&str>, object: &str) -> Result<String, kube::Error>;
-    fn apply(&mut self, kind: &Kind, namespace: Option<&str>, object: &str) -> Result<String, kube::Error>;
 }
 
 impl<'a> Run<'a> {

@@ -53,8 +53,8 @@
 
 pub use crate::bindings::imports::kube::{Error, Kind};
 #[cfg(target_arch = "wasm32")]
-use crate::gadget::Host as _;
-use crate::gadget::HostRef;
+use crate::host::Host as _;
+use crate::host::HostRef;
 
 /// The cluster, as far as a run may use it.
 pub struct Kube<'a> {

@@ -76,6 +76,7 @@ pub mod policy;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
+mod host;
 #[cfg(all(target_arch = "wasm32", feature = "allocator"))]
 mod memory;
 

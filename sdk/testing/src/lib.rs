@@ -56,7 +56,7 @@ use gadget_sdk::{
 use gadgetd_core::kube::Granted;
 use gadgetd_host::{
     AnyModule, Cluster, Formatter, Gadget, Host, HostConfig, Matching, ModuleFault, ModuleRef, Params,
-    Recorded, Report, Role, Run, Target, built_in,
+    RecordedRun, Report, Role, Run, Target, built_in,
     recording::{Difference, Recording},
 };
 
@@ -277,8 +277,8 @@ impl Outcome {
     }
 }
 
-fn outcome(recorded: Recorded) -> Outcome {
-    let Recorded { recording, result, .. } = recorded;
+fn outcome(recorded: RecordedRun) -> Outcome {
+    let RecordedRun { recording, result, .. } = recorded;
     let recording = recording.unwrap_or_else(|error| panic!("the recording of the run {error}"));
     let (result, report) = match result {
         Ok(report) => (Ok(()), report),

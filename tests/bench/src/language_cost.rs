@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use gadgetd_kube_assets::tools;
+use gadgetd_artifacts::cache::tools;
 use serde_json::Value;
 
 use crate::{Effort, gadget_cost, gadgetd};

@@ -95,8 +95,7 @@ impl ApiServer {
     /// # Errors
     /// Where the programs are missing (see [`assets`](crate::assets)), or do not become ready: with the end of their log.
     pub async fn start() -> Result<Self> {
-        let assets =
-            gadgetd_kube_assets::find(Tier::Api).with_context(|| format!("run: {}", Tier::Api.remedy()))?;
+        let assets = Tier::Api.find().with_context(|| format!("run: {}", Tier::Api.remedy()))?;
         let memory = Path::new("/dev/shm");
         // etcd waits for the disk at every write.
         let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };

@@ -68,7 +68,7 @@ impl Image {
 /// # Errors
 /// Where a tool that makes it is missing: `busybox-static`, or `mmdebstrap` (which takes root) for the demo.
 pub fn build(image: Image) -> Result<PathBuf> {
-    let folder = gadgetd_kube_assets::cache().join("images");
+    let folder = gadgetd_artifacts::cache::root().join("images");
     fs::create_dir_all(&folder)?;
     // Another recipe is another file.
     let mut recipe = Sha256::new_with_prefix(include_bytes!("images.rs"));

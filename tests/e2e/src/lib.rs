@@ -2,7 +2,7 @@
 //!
 //! [`ApiServer`] is etcd and kube-apiserver on free ports of the loopback interface, with TLS and RBAC; no root is
 //! needed. [`Node`] is a whole cluster of one node in mount and network namespaces of its own: default paths and
-//! ports inside, nothing of it outside. [`Runtime`] is gadgetd on it, [`Shell`] a person who follows a script. The programs come from [`gadgetd_kube_assets`], the images from
+//! ports inside, nothing of it outside. [`Runtime`] is gadgetd on it, [`Shell`] a person who follows a script. The programs come from the [cache](gadgetd_artifacts::cache), the images from
 //! [`images`]; nothing is ever pulled.
 //!
 //! Whatever was started ends with its handle, with the process that holds it, and at the latest with the next start.
@@ -32,7 +32,7 @@ mod shell;
 mod wait;
 
 pub use api_server::{ApiServer, User, free_ports};
-pub use gadgetd_kube_assets::Tier;
+pub use gadgetd_artifacts::cache::kube::Tier;
 pub use node::Node;
 pub use runtime::Runtime;
 pub use shell::Shell;
@@ -48,7 +48,7 @@ use std::path::PathBuf;
 /// Where the environment has `CI=true`: there a test that cannot run has failed.
 pub fn assets(tier: Tier) -> Option<PathBuf> {
     let root = rustix::process::geteuid().is_root();
-    let problem = match gadgetd_kube_assets::find(tier) {
+    let problem = match tier.find() {
         Some(_) if tier == Tier::Node && !root => {
             "starting a node takes root: run the test with sudo -E".into()
         }

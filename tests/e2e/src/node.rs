@@ -64,12 +64,11 @@ impl Node {
     /// the end of its log.
     pub async fn start() -> Result<Self> {
         ensure!(rustix::process::geteuid().is_root(), "starting a node takes root");
-        let assets =
-            gadgetd_kube_assets::find(Tier::Node).with_context(|| format!("run: {}", Tier::Node.remedy()))?;
+        let assets = Tier::Node.find().with_context(|| format!("run: {}", Tier::Node.remedy()))?;
         let images =
             tokio::task::spawn_blocking(|| [Image::Pause, Image::Busybox].map(images::build)).await?;
 
-        let cache = gadgetd_kube_assets::cache();
+        let cache = gadgetd_artifacts::cache::root();
         fs::create_dir_all(&cache)?;
         let state = cache.join("node");
         for hidden in ["/run", "/var/lib", "/var/log"] {

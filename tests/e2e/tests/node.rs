@@ -202,7 +202,7 @@ fn traces() -> Result<BTreeSet<String>> {
             found.insert(format!("link {name}"));
         }
     }
-    let state = gadgetd_kube_assets::cache().join("node");
+    let state = gadgetd_artifacts::cache::root().join("node");
     if state.exists() {
         found.insert(format!("folder {}", state.display()));
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use gadgetd_kube_assets::runtimes::{self, RELEASES};
+use gadgetd_artifacts::cache::runtimes::{self, RELEASES};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

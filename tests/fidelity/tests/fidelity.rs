@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::chown;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::{Context, Result, bail, ensure};
 use gadgetd_core::Abi;
@@ -96,12 +96,19 @@ struct Run {
 }
 
 /// How often a program is run, if it fails and gadgetd says that this may be its own doing: a signal may interrupt any call
-/// that waits to be answered (decision 020), and few programs expect that of `fork`.
+/// that waits to be answered (decision 020), and few programs expect that of `fork`. Under strace, which stops the process
+/// that answers at each of its calls, this is frequent while other programs run as well. So all attempts but the first
+/// run alone.
 const ATTEMPTS: usize = 5;
 
 fn record(world: &World, way: Way, program: &Program) -> Result<Run> {
+    static RUNNING: RwLock<()> = RwLock::new(());
     for left in (0..ATTEMPTS).rev() {
+        let first = left + 1 == ATTEMPTS;
+        let shared = first.then(|| RUNNING.read().unwrap_or_else(PoisonError::into_inner));
+        let alone = (!first).then(|| RUNNING.write().unwrap_or_else(PoisonError::into_inner));
         let run = attempt(world, way, program)?;
+        drop((shared, alone));
         if program.is_done(&run.finished.stdout) {
             return checked(run, program);
         }

@@ -44,7 +44,7 @@ async fn what_is_no_component_is_said_to_be_what_it_is() {
     ];
     for (content, says) in rows {
         let error = error(content).await;
-        assert!(matches!(error, ModuleError::NoComponent { .. }), "{error}");
+        assert!(matches!(error, ModuleError::NotAComponent { .. }), "{error}");
         assert!(error.to_string().contains(says), "{error}");
     }
 }
@@ -73,10 +73,10 @@ async fn a_component_for_another_world_is_told_what_it_lacks() {
 async fn gadgets_and_formatters_are_not_taken_for_each_other() {
     let formatter = gadgetd_guests::formatter(None);
     let error = error(&formatter).await;
-    assert!(matches!(error, ModuleError::OtherRole { is: Role::Formatter, .. }), "{error}");
+    assert!(matches!(error, ModuleError::WrongRole { is: Role::Formatter, .. }), "{error}");
     let gadget = Guest::new("guest", &gadgetd_guests::gadget(None));
     let error = HOST.formatter(&gadget.module()).await.unwrap_err();
-    assert!(matches!(error, ModuleError::OtherRole { is: Role::Gadget, .. }), "{error}");
+    assert!(matches!(error, ModuleError::WrongRole { is: Role::Gadget, .. }), "{error}");
     assert!(error.to_string().contains("is a gadget: it exports gadget:framework/gadget@0.1.0"), "{error}");
 }
 

@@ -10,7 +10,7 @@ use common::{
 };
 use gadgetd_core::kube::{Granted, KubeError, Verb};
 use gadgetd_host::{
-    Cluster, Formatter, Gadget, Matching, ModuleRef, Params, Reason, Recorded, Run, Target,
+    Cluster, Formatter, Gadget, Matching, ModuleRef, Params, Reason, RecordedRun, Run, Target,
     recording::{Difference, KubeAnswer, KubeRequest, Recording, RecordingError},
 };
 use hostile_formatter::Misbehaviour as OfFormatter;
@@ -28,7 +28,7 @@ async fn record(
     formatter: &Formatter,
     params: &[String],
     cluster: Option<Cluster>,
-) -> Recorded {
+) -> RecordedRun {
     let params = Params::resolve(gadget, formatter, params).unwrap();
     let (captures, reason) = (captures().into(), Reason::OnDemand);
     HOST.record(Run { gadget, formatter, params, captures, reason, target: None, cluster }).await
@@ -45,7 +45,7 @@ async fn record_calls(gadget: &Gadget, calls: &str, cluster: Option<Cluster>) ->
     filed(recorded.recording)
 }
 
-async fn replay(recording: &Recording, gadget: &Gadget, matching: Matching) -> Recorded {
+async fn replay(recording: &Recording, gadget: &Gadget, matching: Matching) -> RecordedRun {
     HOST.replay(recording, gadget, &built_in().await.1, matching).await.unwrap()
 }
 

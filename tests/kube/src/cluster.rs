@@ -15,7 +15,7 @@ use gadgetd_e2e::{ApiServer, Tier, User, assets, eventually};
 use gadgetd_kube::{
     ACCEPTED, OPERATION, OPERATION_PARAMETER, Trace, TraceFilter, TraceSpec, TraceStatus,
     adapter::KubeAdapter,
-    controller::{self, Parts, Settings},
+    controller::{self, NodeServices, Settings},
     crds,
 };
 use gadgetd_node::HostRunner;
@@ -175,7 +175,7 @@ impl Cluster {
     /// Starts the controller of a node that dies with the fuse.
     pub fn run_with(&self, settings: Settings, world: &World, files: &Files, fuse: &Fuse) -> Running {
         let client = fuse.client(&self.runtime);
-        let (calls, deadline) = (client.clone(), settings.deadline);
+        let (calls, deadline) = (client.clone(), settings.request_timeout);
         let connect = move |manager: &str| -> Arc<dyn KubeApi> {
             Arc::new(KubeAdapter::new(calls.clone(), manager, deadline))
         };
@@ -183,7 +183,7 @@ impl Cluster {
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             let runner = Advisor::on(connect).await.expect("the modules that are built in");
-            let parts = Parts { recorder, runner, files };
+            let parts = NodeServices { recorder, runner, files };
             let shutdown = async move { drop(stopped.await) };
             controller::run(client, settings, parts, shutdown).await.expect("a usable name of a node");
         });
@@ -209,7 +209,7 @@ impl Cluster {
                 installer,
                 std::future::pending::<()>(),
             );
-            let parts = Parts { recorder, runner, files };
+            let parts = NodeServices { recorder, runner, files };
             let shutdown = async move { drop(stopped.await) };
             tokio::select! {
                 ended = controller::run(client, settings, parts, shutdown) => {
@@ -244,9 +244,9 @@ where
 /// Settings for tests: the usual ones, only impatient.
 pub fn settings(node: &str) -> Settings {
     Settings {
-        grace: Duration::from_millis(500),
-        progress: Duration::from_millis(100),
-        sweep: Duration::from_millis(500),
+        grace_period: Duration::from_millis(500),
+        poll_interval: Duration::from_millis(100),
+        cleanup_interval: Duration::from_millis(500),
         ..Settings::new(node, SYSTEM)
     }
 }

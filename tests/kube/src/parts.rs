@@ -14,10 +14,11 @@ use gadgetd_host::{Host, HostConfig, SECCOMP_PROFILE};
 use gadgetd_kube::{
     OutputMode,
     controller::{
-        Document, FileSink, PartError, Product, Ran, Recorder, Run, RunError, Runner, Seen, Session,
+        Document, FileSink, NodeError, Recorder, RecordingProgress, Run, RunError, RunOutcome, RunOutput,
+        Runner, Session,
     },
     documents::Recording,
-    machine::{Found, Gadget, Selection, Usable},
+    machine::{Availability, FoundPod, Gadget, Selection},
 };
 use gadgetd_node::{HostRunner, RunnerError};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -42,7 +43,7 @@ struct State {
     pods: Vec<PodState>,
     containers: Vec<ContainerState>,
     sessions: BTreeMap<Session, Recorded>,
-    broken: Option<PartError>,
+    broken: Option<NodeError>,
     refusal: Option<String>,
     started: u32,
 }
@@ -195,7 +196,7 @@ impl World {
     }
 
     /// From now on every request fails in this way; `None`: no longer.
-    pub fn break_down(&self, how: Option<PartError>) {
+    pub fn break_down(&self, how: Option<NodeError>) {
         self.state().broken = how;
     }
 
@@ -222,7 +223,7 @@ impl World {
     }
 
     /// Answers a request as long as nothing is broken, and the fuse holds before and after.
-    async fn answer<T>(&self, answer: impl FnOnce(&mut State) -> T + Send) -> Result<T, PartError>
+    async fn answer<T>(&self, answer: impl FnOnce(&mut State) -> T + Send) -> Result<T, NodeError>
     where
         T: Send,
     {
@@ -252,10 +253,10 @@ fn fits_pod(selection: &Selection, namespace: &str, name: &str, labels: &BTreeMa
 }
 
 impl Recorder for World {
-    async fn find(&self, selection: &Selection) -> Result<Vec<Found>, PartError> {
+    async fn find(&self, selection: &Selection) -> Result<Vec<FoundPod>, NodeError> {
         self.answer(|state| {
             let pods = state.pods.iter().filter(|p| fits_pod(selection, &p.namespace, &p.name, &p.labels));
-            pods.map(|p| Found {
+            pods.map(|p| FoundPod {
                 namespace: p.namespace.clone(),
                 pod: p.name.clone(),
                 containers: p.containers.clone(),
@@ -265,13 +266,13 @@ impl Recorder for World {
         .await
     }
 
-    async fn start(&self, session: &Session, selection: &Selection) -> Result<(), PartError> {
+    async fn start(&self, session: &Session, selection: &Selection) -> Result<(), NodeError> {
         self.answer(|state| {
             if state.sessions.contains_key(session) {
                 return Ok(());
             }
             if let Some(refusal) = &state.refusal {
-                return Err(PartError::Refused(refusal.clone()));
+                return Err(NodeError::Refused(refusal.clone()));
             }
             state.started += 1;
             let running = state.containers.iter().enumerate();
@@ -284,13 +285,13 @@ impl Recorder for World {
         .await?
     }
 
-    async fn seen(&self, session: &Session) -> Result<Seen, PartError> {
+    async fn progress(&self, session: &Session) -> Result<RecordingProgress, NodeError> {
         self.answer(|state| {
-            let Some(recorded) = state.sessions.get(session) else { return Seen::default() };
+            let Some(recorded) = state.sessions.get(session) else { return RecordingProgress::default() };
             let all: Vec<_> = recorded.containers.iter().map(|(i, _)| &state.containers[*i]).collect();
             let calls: BTreeSet<_> = all.iter().flat_map(|c| &c.calls).collect();
             let held = |c: &&&ContainerState| c.ended && !recorded.released.contains(&c.id);
-            Seen {
+            RecordingProgress {
                 containers: u32::try_from(all.len()).unwrap_or(u32::MAX),
                 syscalls: u32::try_from(calls.len()).unwrap_or(u32::MAX),
                 since_new: (!calls.is_empty()).then_some(Duration::from_secs(1)),
@@ -300,7 +301,7 @@ impl Recorder for World {
         .await
     }
 
-    async fn recordings(&self, session: &Session) -> Result<Vec<Recording>, PartError> {
+    async fn recordings(&self, session: &Session) -> Result<Vec<Recording>, NodeError> {
         self.answer(|state| {
             let Some(recorded) = state.sessions.get(session) else { return Vec::new() };
             let all = recorded.containers.iter().map(|(i, from_start)| (&state.containers[*i], *from_start));
@@ -311,7 +312,7 @@ impl Recorder for World {
         .await
     }
 
-    async fn release(&self, session: &Session, container: &str) -> Result<(), PartError> {
+    async fn release(&self, session: &Session, container: &str) -> Result<(), NodeError> {
         self.answer(|state| {
             if let Some(recorded) = state.sessions.get_mut(session) {
                 recorded.released.insert(container.to_owned());
@@ -320,11 +321,11 @@ impl Recorder for World {
         .await
     }
 
-    async fn stop(&self, trace: &str, keep: Option<u64>) -> Result<(), PartError> {
+    async fn stop(&self, trace: &str, keep: Option<u64>) -> Result<(), NodeError> {
         self.answer(|state| state.sessions.retain(|s, _| s.trace != trace || keep == Some(s.number))).await
     }
 
-    async fn sessions(&self) -> Result<Vec<Session>, PartError> {
+    async fn sessions(&self) -> Result<Vec<Session>, NodeError> {
         self.answer(|state| state.sessions.keys().cloned().collect()).await
     }
 
@@ -388,20 +389,20 @@ impl Runner for Advisor {
         let gadget = |name: &str, modes: &[OutputMode]| Gadget {
             name: name.into(),
             output_modes: modes.to_vec(),
-            usable: Usable::Yes,
+            availability: Availability::Available,
         };
         vec![gadget("diff", &[OutputMode::Status]), gadget("seccomp", OutputMode::ALL)]
     }
 
-    async fn run(&self, run: Run<'_>) -> Ran {
-        if run.order.target.is_some() {
+    async fn run(&self, run: Run<'_>) -> RunOutcome {
+        if run.request.target.is_some() {
             return self.objects.run(run).await;
         }
         advise(&run).into()
     }
 }
 
-fn advise(run: &Run<'_>) -> Result<Product, RunError> {
+fn advise(run: &Run<'_>) -> Result<RunOutput, RunError> {
     let names: BTreeSet<_> =
         run.capture.syscalls.iter().filter_map(|s| s.name(run.capture.machine)).collect();
     if let Some(unknown) = run.parameters.keys().find(|key| *key != "default-action") {
@@ -425,8 +426,8 @@ fn advise(run: &Run<'_>) -> Result<Product, RunError> {
     }
 }
 
-fn document(media_type: &str, body: String) -> Product {
-    Product::Document(Document { media_type: media_type.into(), body })
+fn document(media_type: &str, body: String) -> RunOutput {
+    RunOutput::Document(Document { media_type: media_type.into(), body })
 }
 
 /// Files of a node. Clones are the same files.
@@ -450,7 +451,7 @@ impl Files {
 }
 
 impl FileSink for Files {
-    async fn write(&self, namespace: &str, name: &str, body: &str) -> Result<String, PartError> {
+    async fn write(&self, namespace: &str, name: &str, body: &str) -> Result<String, NodeError> {
         self.fuse.burn().await;
         let path = format!("gadget/{namespace}/{name}");
         self.files.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), body.to_owned());

@@ -254,7 +254,7 @@ async fn the_host_runs_what_was_verified_and_knows_whose_it_is() {
     assert_eq!(origin.signed_by, Some(ME.public().id()));
     assert_eq!(compiled(), 1);
     // Whose a module is says nothing about what it is.
-    assert!(matches!(host.formatter_from(&tag, &mine).await, Err(ModuleError::OtherRole { .. })));
+    assert!(matches!(host.formatter_from(&tag, &mine).await, Err(ModuleError::WrongRole { .. })));
 
     let alone = Host::new(HostConfig::default()).unwrap().gadget_from(&tag, &mine).await.unwrap_err();
     assert!(matches!(alone, ModuleError::NoRegistry { .. }), "{alone}");

@@ -12,7 +12,9 @@
 //! println!("cargo::rustc-env=EBPF_OBJECT={}", object.display());
 //! ```
 
+pub mod cache;
 pub mod cross;
+pub mod target;
 pub mod toolchain;
 
 use std::{

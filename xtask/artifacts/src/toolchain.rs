@@ -10,9 +10,7 @@ use std::{
     process::Command,
 };
 
-use gadgetd_kube_assets::tools;
-
-use crate::{EBPF_TARGET, WASM_TARGET, cross::Target};
+use crate::{EBPF_TARGET, WASM_TARGET, cache::tools, target::Target};
 
 /// The compiler that Debian's packages install, outside of rustup.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
@@ -48,7 +46,7 @@ impl Part {
             Self::WasmStd => wasm_compiler().is_some(),
             Self::WasmLinker => wasm_linker().is_some(),
             Self::Std(target) => cross_compiler(target).is_some(),
-            Self::C(target) => target.c_compiler().find().is_some(),
+            Self::C(target) => CCompiler::of(target).find().is_some(),
             Self::Libraries(target) => has_libraries(target),
         }
     }
@@ -62,7 +60,7 @@ impl fmt::Display for Part {
             Self::WasmStd => "a Rust compiler with `std` for WebAssembly",
             Self::WasmLinker => "wasm-component-ld",
             Self::Std(target) => return write!(f, "a Rust compiler with `std` for {target}"),
-            Self::C(target) => target.c_compiler().name(),
+            Self::C(target) => CCompiler::of(*target).name(),
             Self::Libraries(target) => return write!(f, "a static libseccomp for {target}"),
         })
     }
@@ -114,7 +112,7 @@ pub fn wasm() -> Result<Toolchain, Missing> {
 /// The toolchain for another system, found as that for the components is.
 pub(crate) fn cross(target: Target) -> Result<Toolchain, Missing> {
     let missing = |part| Missing { wanted: target.triple(), part };
-    let linker = target.c_compiler().find().ok_or(missing(Part::C(target)))?;
+    let linker = CCompiler::of(target).find().ok_or(missing(Part::C(target)))?;
     let (compiler, build_std) = cross_compiler(target).ok_or(missing(Part::Std(target)))?;
     if !has_libraries(target) {
         return Err(missing(Part::Libraries(target)));
@@ -140,6 +138,10 @@ pub(crate) enum CCompiler {
 }
 
 impl CCompiler {
+    pub(crate) fn of(target: Target) -> Self {
+        if target.os() == "windows" { Self::MinGw } else { Self::Zig }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Zig => "zig",

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::{Result, ensure};
-use gadgetd_artifacts::cross::Target;
+use gadgetd_artifacts::target::Target;
 
 use super::archive;
 

@@ -15,11 +15,11 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use gadgetd_artifacts::{target_dir, workspace};
 use sha2::{Digest as _, Sha256};
 
-use crate::{process::show, setup};
+use crate::{files, process::output, setup};
 use programs::Program;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -30,9 +30,10 @@ const LEFT_OUT: &str = "NOT BUILT: kubectl-gadget for macOS (darwin amd64 and ar
 
 /// Builds a release from a clean tree, and says how large its parts are.
 pub(crate) fn run() -> Result<()> {
-    let changed = output(Command::new("git").args(["status", "--porcelain"]))?;
+    let git = |arguments: &[&str]| output(Command::new("git").args(arguments).current_dir(workspace()));
+    let changed = git(&["status", "--porcelain"])?;
     ensure!(changed.is_empty(), "a release is made of a commit, but these files are not in one:\n{changed}");
-    let commit = output(Command::new("git").args(["rev-parse", "HEAD"]))?;
+    let commit = git(&["rev-parse", "HEAD"])?;
     setup::ensure(setup::For::Cross)?;
     sbom::provide()?;
     let work = tempfile::tempdir_in(target_dir())?;
@@ -105,7 +106,7 @@ fn archives(built: &[Program], to: &Path) -> Result<()> {
 
 /// Packs all files of a folder.
 fn folder(from: &Path, name: &str, to: &Path) -> Result<()> {
-    let files = archive::files(from)?;
+    let files = files::below(from)?;
     let paths: Vec<PathBuf> = files.iter().map(|file| from.join(file)).collect();
     let entries: Vec<archive::Entry<'_>> = files
         .iter()
@@ -138,7 +139,7 @@ fn manifests(digest: &str, to: &Path) -> Result<()> {
     let deploy = workspace().join("deploy");
     let mut named = 0;
     for part in ["base", "crds", "distributions"] {
-        for file in archive::files(&deploy.join(part))? {
+        for file in files::below(&deploy.join(part))? {
             let text = fs::read_to_string(deploy.join(part).join(&file))?;
             named += text.matches(&tag).count();
             let path = work.path().join(part).join(&file);
@@ -165,7 +166,7 @@ fn explanations(plugin: &Path, to: &Path) -> Result<()> {
 
 /// The SHA-256 of every file of a folder.
 fn sums(folder: &Path) -> Result<Vec<(String, String)>> {
-    archive::files(folder)?.into_iter().map(|name| Ok((name.clone(), sum(&folder.join(&name))?))).collect()
+    files::below(folder)?.into_iter().map(|name| Ok((name.clone(), sum(&folder.join(&name))?))).collect()
 }
 
 fn sum(file: &Path) -> Result<String> {
@@ -174,20 +175,9 @@ fn sum(file: &Path) -> Result<String> {
     Ok(format!("{:x}", hash.finalize()))
 }
 
-/// What a command prints, without the last line's end.
-fn output(command: &mut Command) -> Result<String> {
-    let shown = show(command);
-    let output =
-        command.current_dir(workspace()).output().with_context(|| format!("cannot start `{shown}`"))?;
-    if !output.status.success() {
-        bail!("`{shown}` failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
-}
-
 #[cfg(test)]
 mod tests {
-    use gadgetd_artifacts::cross::Target;
+    use gadgetd_artifacts::target::Target;
 
     use super::*;
 

@@ -3,13 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use gadgetd_artifacts::{
-    cross::{Target, cross_build},
-    target_dir,
-    toolchain::objcopy,
-};
+use gadgetd_artifacts::{cross::cross_build, target::Target, toolchain::objcopy};
 
-use crate::process::run as run_command;
+use crate::{build::build_programs, process::run as run_command};
 
 /// The profile in the workspace's `Cargo.toml`.
 const PROFILE: &str = "shipped";
@@ -43,19 +39,9 @@ impl Program {
 pub(super) fn build(work: &Path) -> Result<Vec<Program>> {
     let mut all = Vec::new();
     for target in Target::ALL {
-        let programs: &[(&str, &str)] = match target.os() {
-            "linux" => &[("gadgetd", "gadgetd"), ("gadgetd-cli", "kubectl-gadget")],
-            _ => &[("gadgetd-cli", "kubectl-gadget")],
-        };
         let mut cargo = cross_build(target)?;
         cargo.args(["--profile", PROFILE]);
-        for (package, program) in programs {
-            cargo.args(["--package", package, "--bin", program]);
-        }
-        run_command(&mut cargo)?;
-        for (_, name) in programs {
-            let built =
-                target_dir().join(target.triple()).join(PROFILE).join(format!("{name}{}", target.suffix()));
+        for (name, built) in build_programs(cargo, target, PROFILE)? {
             all.push(split(name, target, &built, work)?);
         }
     }

@@ -8,11 +8,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use gadgetd_artifacts::{cross::Target, toolchain::find_program, workspace};
+use gadgetd_artifacts::{target::Target, toolchain::find_program, workspace};
 use serde_json::{Value, json};
 
 use super::{VERSION, archive, programs::Program};
-use crate::process::{cargo, run as run_command};
+use crate::{
+    files,
+    process::{cargo, run as run_command},
+};
 
 /// Workspaces that gadgetd has parts of built in: their manifests, the targets, and the folders of the packages.
 const BUILT_IN: [(&str, &str, &str); 2] = [
@@ -92,7 +95,7 @@ fn documents(sources: &Path, folder: &str) -> Result<Vec<Value>> {
     let here = format!("path+file://{}", sources.display());
     let there = format!("git+{}", env!("CARGO_PKG_REPOSITORY"));
     let below = sources.join(folder);
-    let files = archive::files(&below)?.into_iter().map(|file| below.join(file));
+    let files = files::below(&below)?.into_iter().map(|file| below.join(file));
     let is_wanted = |file: &PathBuf| {
         file.to_string_lossy().ends_with(".cdx.json") && !file.starts_with(sources.join(EXAMPLES))
     };
@@ -114,7 +117,7 @@ fn documents(sources: &Path, folder: &str) -> Result<Vec<Value>> {
 fn debian(root: &Path) -> Result<Value> {
     let folder = root.join(crate::debian::STATUS);
     let mut components = Vec::new();
-    for file in archive::files(&folder)? {
+    for file in files::below(&folder)? {
         let status = fs::read_to_string(folder.join(&file))?;
         let field = |name: &str| {
             let mut fields = status.lines().filter_map(|line| line.split_once(": "));

@@ -7,9 +7,10 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::{Generated, read};
+use crate::process::output;
 
 const TABLE: &str = "gadgets/knowledge/src/engine.rs";
 
@@ -24,8 +25,7 @@ pub(super) fn files() -> Result<Vec<Generated>> {
         ensure!(read(TABLE).is_ok(), "there is no {SOURCE} to make {TABLE} with: install {PACKAGE}");
         return Ok(vec![]);
     };
-    let shown = Command::new("dpkg-query").args(["--show", "--showformat=${Version}", PACKAGE]).output();
-    let version = String::from_utf8(shown.context("cannot start dpkg-query")?.stdout)?;
+    let version = output(Command::new("dpkg-query").args(["--show", "--showformat=${Version}", PACKAGE]))?;
     // Fixes of a distribution do not change the profile.
     let version = version.split(['~', '+', '-']).next().unwrap_or_default();
     Ok(vec![Generated::new(TABLE, table(version, &source)?)])

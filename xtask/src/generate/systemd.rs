@@ -6,10 +6,11 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use gadgetd_core::{Abi, Machine, Phases, Syscall};
 
 use super::{Generated, read};
+use crate::process::output;
 
 const TABLE: &str = "gadgets/knowledge/src/groups.rs";
 
@@ -36,15 +37,13 @@ pub(super) fn files() -> Result<Vec<Generated>> {
     if there.is_some_and(|there| !there.contains(&header(&version))) {
         return Ok(vec![]);
     }
-    let output = Command::new("systemd-analyze").args(["--no-pager", "syscall-filter"]).output();
-    let text = String::from_utf8(output.context("cannot start systemd-analyze")?.stdout)?;
+    let text = output(Command::new("systemd-analyze").args(["--no-pager", "syscall-filter"]))?;
     Ok(vec![Generated::new(TABLE, table(&version, &text)?)])
 }
 
 /// The release of the systemd that is installed: the number alone, since fixes of a distribution do not change groups.
 fn version() -> Option<String> {
-    let output = Command::new("systemd-analyze").arg("--version").output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
+    let text = output(Command::new("systemd-analyze").arg("--version")).ok()?;
     text.strip_prefix("systemd ")?.split_whitespace().next().map(str::to_owned)
 }
 

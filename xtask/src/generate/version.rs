@@ -6,8 +6,9 @@ use super::{Generated, read};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// What a version follows in them.
-const BEFORE: [&str; 2] = ["app.kubernetes.io/version: ", "image: ghcr.io/gadgetd/gadgetd:"];
+/// What a version follows in them, and what it is quoted with there.
+const BEFORE: [(&str, &str); 2] =
+    [("app.kubernetes.io/version: ", "\""), ("image: ghcr.io/gadgetd/gadgetd:", "")];
 
 const FILES: [&str; 1] = ["deploy/base/daemonset.yaml"];
 
@@ -17,23 +18,18 @@ pub(super) fn files() -> Result<Vec<Generated>> {
 }
 
 fn with_version(text: &str, version: &str) -> Result<String> {
-    let mut found = 0;
+    let mut found = false;
     let mut all = String::new();
     for line in text.lines() {
-        let before = BEFORE.iter().find_map(|before| {
-            let end = line.find(before)? + before.len();
-            Some(&line[..end])
-        });
+        let before =
+            BEFORE.iter().find_map(|(before, quote)| Some((line.split_once(before)?.0, before, quote)));
+        found |= before.is_some();
         match before {
-            Some(before) => {
-                found += 1;
-                let quote = if before.ends_with(' ') { "\"" } else { "" };
-                all.extend([before, quote, version, quote, "\n"]);
-            }
+            Some((start, before, quote)) => all.extend([start, before, quote, version, quote, "\n"]),
             None => all.extend([line, "\n"]),
         }
     }
-    ensure!(found > 0, "it names no version");
+    ensure!(found, "it names no version");
     Ok(all)
 }
 

@@ -1,13 +1,10 @@
 //! Stock kernels, out of the packages of Debian's releases.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
-use crate::debian::Release;
+use crate::{debian::Release, files};
 
 /// A kernel as Debian ships it for virtual machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,31 +31,17 @@ impl Kernel {
         let package = release.depends(&newest)?.into_iter().find(|name| name.starts_with("linux-image-"));
         let package =
             package.with_context(|| format!("{newest} of Debian {} names no kernel", self.release))?;
-        let folder = gadgetd_kube_assets::cache().join("kernels").join(&package);
+        let folder = gadgetd_artifacts::cache::root().join("kernels").join(&package);
         // From some release on the image itself is in a package beside the one of that name.
         let binary = package.replacen("image", "binary", 1);
         let packages = release.closure(&[&package])?;
         let wanted: Vec<_> =
             packages.into_iter().filter(|name| [&package, &binary].contains(&name)).collect();
         release.unpack(&wanted, &folder)?;
-        let file = image(&folder).with_context(|| format!("the package {package} has no image"))?;
+        // `boot/vmlinuz-VERSION`, or elsewhere.
+        let image = files::below(&folder)?.into_iter().find(|file| file.contains("/vmlinuz"));
+        let file = folder.join(image.with_context(|| format!("the package {package} has no image"))?);
         let version = package.trim_start_matches("linux-image-").to_owned();
         Ok(Image { file, version })
     }
-}
-
-/// The image of a kernel package, wherever in it: `/boot/vmlinuz-VERSION`.
-fn image(folder: &Path) -> Option<PathBuf> {
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).ok()?.flatten() {
-            let path = entry.path();
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                folders.push(path);
-            } else if entry.file_name().to_string_lossy().starts_with("vmlinuz") {
-                return Some(path);
-            }
-        }
-    }
-    None
 }

@@ -33,7 +33,7 @@ use self::{
     programs::Programs,
     root::Layer,
 };
-use crate::test::{Outcome, Program};
+use crate::test::{outcome::Outcome, program::Program};
 
 /// Machines that run at the same time.
 const AT_ONCE: usize = 2;

@@ -7,14 +7,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use gadgetd_artifacts::{
-    cross::{Target, cross_build},
-    target_dir,
-};
+use gadgetd_artifacts::{cross::cross_build, target::Target, target_dir};
 
 use crate::{
     process::run as run_command,
-    test::{self, Program},
+    test::program::{Program, compile},
 };
 
 /// Compiled programs, by architecture.
@@ -29,7 +26,7 @@ impl Programs {
     pub(super) fn build(native: &[Program], folder: &Path) -> Result<Self> {
         let mut build = cross_build(Target::LinuxArm64)?;
         build.args(["--release", "--package", "gadgetd-tracer", "--tests"]);
-        let foreign = test::compile(build)?;
+        let foreign = compile(build)?;
         let of = |architecture, programs: &[Program]| -> Vec<_> {
             let one = |program: &Program| (architecture, program.name.clone(), program.executable.clone());
             programs.iter().map(one).collect()

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use gadgetd_artifacts::toolchain;
 
-use crate::{cache, debian::Release, process::show};
+use crate::{debian::Release, files, process::output};
 
 /// What the tests need beside the programs under test.
 const PACKAGES: &[&str] = &[
@@ -66,7 +66,7 @@ poweroff -f
 pub(super) fn base(architecture: &str, more: &[&str]) -> Result<PathBuf> {
     let release = Release::open(RELEASE, architecture)?;
     let name = [&[RELEASE, architecture], more].concat().join("-");
-    let folder = gadgetd_kube_assets::cache().join("vm").join(name);
+    let folder = gadgetd_artifacts::cache::root().join("vm").join(name);
     let archive = folder.with_extension("cpio");
     release.unpack(&release.closure(&[PACKAGES, more].concat())?, &folder)?;
     if !archive.is_file() {
@@ -113,10 +113,7 @@ impl Layer {
     /// Copies a program without what is for debuggers: most of a test program is.
     pub(super) fn program(&self, from: &Path, name: &str) -> Result<()> {
         let mut command = toolchain::objcopy().context("the Rust toolchain has no rust-objcopy")?;
-        command.arg("--strip-all").arg(from).arg(self.folder.join("test").join(name));
-        let status = command.status().context("cannot start rust-objcopy")?;
-        ensure!(status.success(), "`{}` failed ({status})", show(&command));
-        Ok(())
+        output(command.arg("--strip-all").arg(from).arg(self.folder.join("test").join(name))).map(drop)
     }
 
     /// Copies a folder with files in it.
@@ -150,7 +147,7 @@ impl Layer {
 fn pack(folder: &Path, to: &Path) -> Result<()> {
     let part = to.with_extension("part");
     archive(folder, File::create(&part)?)?;
-    cache::place(&part, to)?;
+    files::place(&part, to)?;
     Ok(fs::remove_file(part)?)
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::test::{Outcome, Reader};
+use crate::test::outcome::{Outcome, Reader};
 
 /// Something that a machine does.
 #[derive(Debug, Clone, Copy)]

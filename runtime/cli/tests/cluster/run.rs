@@ -6,7 +6,7 @@ use anyhow::Result;
 use gadgetd_core::Loss;
 use gadgetd_e2e::{User, eventually};
 use gadgetd_kube::Trace;
-use gadgetd_kube::controller::PartError;
+use gadgetd_kube::controller::NodeError;
 use gadgetd_kube_tests::{LIMIT, make};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::{
@@ -135,7 +135,7 @@ async fn a_second_ctrl_c_ends_it_at_once_and_leaves_nothing() -> Result<()> {
     let mut run = scene.cli()?.on_terminal(&line)?;
     run.stderr.until("recording 1 container").await?;
     // The node takes the stop, and gets no further.
-    scene.world.break_down(Some(PartError::Unavailable("not now".into())));
+    scene.world.break_down(Some(NodeError::Unavailable("not now".into())));
     run.types("\x03")?;
     run.stderr.until("making the result").await?;
     run.types("\x03")?;
@@ -154,7 +154,7 @@ async fn a_result_that_a_node_does_not_give_now_can_be_had_later() -> Result<()>
     let line = ["run", "seccomp", "-n", &scene.shop, "-p", "cart-0", "-c", "app", "--wait", "1s"];
     let run = scene.cli()?.start(line)?;
     run.stderr.until("recording pod").await?;
-    scene.world.break_down(Some(PartError::Unavailable("not now".into())));
+    scene.world.break_down(Some(NodeError::Unavailable("not now".into())));
     run.signal(Signal::INT)?;
     let finished = run.finish().await?.fails("no answer within 1s").says("the recording is kept");
     scene.world.break_down(None);

@@ -54,30 +54,15 @@ pub(crate) enum Language {
     C,
 }
 
-impl Language {
-    fn template(self) -> &'static str {
-        match self {
-            Self::Rust => "rust",
-            Self::Python => "python",
-            Self::Js => "js",
-            Self::C => "c",
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Kind {
     Gadget,
     Formatter,
 }
 
-impl Kind {
-    fn template(self) -> &'static str {
-        match self {
-            Self::Gadget => "gadget",
-            Self::Formatter => "formatter",
-        }
-    }
+/// What it is called, on the command line and among the templates.
+fn word(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 /// Writes the project and says what to do next.
@@ -94,7 +79,7 @@ pub(crate) fn run(args: &NewArgs) -> Result<ExitCode> {
         fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
     }
     let shown = folder.display();
-    note(&format!("{shown} is a {} now; its README.md says what to do with it", args.kind.template()));
+    note(&format!("{shown} is a {} now; its README.md says what to do with it", word(&args.kind)));
     note(&format!("build it: gadgetd module build {shown}; test it: gadgetd module test {shown}"));
     Ok(ExitCode::SUCCESS)
 }
@@ -121,9 +106,9 @@ fn sdk(given: Option<&Path>) -> Result<String> {
 
 /// The files of the project, by their paths in it.
 fn files(args: &NewArgs, sdk: &str) -> Result<Vec<(PathBuf, String)>> {
-    let language = args.lang.template();
+    let language = word(&args.lang);
     let mut files = Vec::new();
-    let kind = args.kind.template();
+    let kind = word(&args.kind);
     for folder in [format!("{language}/common"), format!("{language}/{kind}"), format!("any/{kind}")] {
         let template =
             TEMPLATES.get_dir(&folder).with_context(|| format!("there is no template {folder}"))?;

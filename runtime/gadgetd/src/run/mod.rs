@@ -18,7 +18,7 @@ use anyhow::{Context, Result};
 use gadgetd_containers::Hierarchy;
 use gadgetd_core::Capture;
 use gadgetd_host::{
-    Formatter, Gadget, Host, ModuleError, ModuleRef, ParamError, Params, Reason, Recorded, Report, Run,
+    Formatter, Gadget, Host, ModuleError, ModuleRef, ParamError, Params, Reason, RecordedRun, Report, Run,
     recording::{Recording, RecordingError},
 };
 
@@ -192,7 +192,7 @@ impl Modules {
         let (result, kept) = match record {
             None => (self.host.run(run).await, true),
             Some(file) => {
-                let Recorded { recording, result, .. } = self.host.record(run).await;
+                let RecordedRun { recording, result, .. } = self.host.record(run).await;
                 (result, keep(recording, file))
             }
         };

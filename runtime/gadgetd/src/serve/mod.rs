@@ -18,7 +18,7 @@ use gadgetd_core::kube::KubeApi;
 use gadgetd_host::{Host, HostConfig};
 use gadgetd_kube::{
     adapter::KubeAdapter,
-    controller::{self, Parts, Settings},
+    controller::{self, NodeServices, Settings},
 };
 use gadgetd_node::{HostRunner, Kernel, NodeRecorder, RecorderSettings, SeccompFiles, watch};
 use gadgetd_tracer::{LoadError, Tracer, TracerOptions};
@@ -67,7 +67,7 @@ async fn serve(args: &ServeArgs) -> Result<()> {
     let pods = watch(client.clone(), &args.node);
     let told = recorder.clone();
     let pods = pods.for_each(move |change| {
-        told.pod(change);
+        told.pod_changed(change);
         std::future::ready(())
     });
     tasks.spawn(pods.map(|()| "the watch of pods"));
@@ -79,7 +79,7 @@ async fn serve(args: &ServeArgs) -> Result<()> {
 
     let mut settings = Settings::new(&args.node, &args.namespace);
     settings.observer = metrics;
-    let (calls, deadline) = (client.clone(), settings.deadline);
+    let (calls, deadline) = (client.clone(), settings.request_timeout);
     let connect = move |manager: &str| -> Arc<dyn KubeApi> {
         Arc::new(KubeAdapter::new(calls.clone(), manager, deadline))
     };
@@ -88,7 +88,8 @@ async fn serve(args: &ServeArgs) -> Result<()> {
     let gadgets = (client.clone(), settings.clone(), Arc::new(runner.clone()));
     let gadgets = controller::run_gadgets(gadgets.0, gadgets.1, gadgets.2, std::future::pending());
     tasks.spawn(gadgets.map(|()| "the watch of Gadget objects"));
-    let parts = Parts { recorder: recorder.clone(), runner, files: SeccompFiles::below(&args.seccomp_dir) };
+    let parts =
+        NodeServices { recorder: recorder.clone(), runner, files: SeccompFiles::below(&args.seccomp_dir) };
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async move { drop(stopped.await) };
     let mut work = std::pin::pin!(controller::run(client, settings, parts, shutdown));
@@ -110,7 +111,7 @@ async fn serve(args: &ServeArgs) -> Result<()> {
             return Ok(());
         }
     }
-    recorder.farewell().await.context("cannot give back what nobody records any more")
+    recorder.shut_down().await.context("cannot give back what nobody records any more")
 }
 
 fn recorder_settings(args: &ServeArgs) -> RecorderSettings {

@@ -6,9 +6,9 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use gadgetd_artifacts::cache::tools;
 use gadgetd_artifacts::{target_dir, workspace};
 use gadgetd_host::ModuleRef;
-use gadgetd_kube_assets::tools;
 use tempfile::TempDir;
 
 use super::GADGETD;

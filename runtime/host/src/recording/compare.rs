@@ -1,4 +1,4 @@
-//! What two runs gave, side by side.
+//! The outcomes of two runs, compared.
 
 use std::{
     fmt::{self, Write as _},
@@ -8,31 +8,34 @@ use std::{
 use gadgetd_core::kube::Resource;
 use similar::TextDiff;
 
-use super::{Failure, KubeExchange, KubeRequest, Outcome, Recording, kube::KubeAnswer};
-use crate::output::{Emitted, MadeObject, Verdict};
+use super::format::{Failure, Outcome, Recording};
+use crate::{
+    cluster::exchange::{KubeAnswer, KubeExchange, KubeRequest},
+    contract::output::{Emitted, MadeObject, Verdict},
+};
 
-/// How long to look for the smallest difference; then a larger one will do. That there is one is known before.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long to look for the smallest difference; then a larger one will do.
+const DIFF_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How many equal lines are shown around those that differ.
-const CONTEXT: usize = 3;
+const CONTEXT_LINES: usize = 3;
 
-/// What came out otherwise than a recording says. As text it is a unified diff, safe to print on a terminal.
+/// The differences of an outcome from the recorded one. As text it is a unified diff, safe to print on a terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference(String);
 
 impl Difference {
-    /// Compares what came of two runs: the outcome, the calls to the cluster, documents, objects and verdicts. What was logged is
-    /// not compared: its words are for people. `None` if nothing differs.
+    /// Compares two runs: the outcome, the calls to the cluster, documents, objects and verdicts. Log lines are not compared:
+    /// they are for people. `None` if nothing differs.
     ///
     /// A recording that says nothing of its result differs from each that does.
     pub fn between(expected: &Recording, found: &Recording) -> Option<Self> {
-        if expected.kube == found.kube && essence(expected) == essence(found) {
+        if expected.kube == found.kube && compared(expected) == compared(found) {
             return None;
         }
         let (old, new) = (printed(expected), printed(found));
-        let diff = TextDiff::configure().timeout(PATIENCE).diff_lines(&old, &new);
-        let diff = diff.unified_diff().context_radius(CONTEXT).header("recorded", "now").to_string();
+        let diff = TextDiff::configure().timeout(DIFF_TIMEOUT).diff_lines(&old, &new);
+        let diff = diff.unified_diff().context_radius(CONTEXT_LINES).header("recorded", "now").to_string();
         Some(Self(diff))
     }
 }
@@ -43,15 +46,15 @@ impl fmt::Display for Difference {
     }
 }
 
-/// What of an outcome counts.
-type Essence<'a> = (Option<&'a Failure>, &'a [Emitted], &'a [MadeObject], &'a [Verdict]);
+/// The parts of an outcome that are compared.
+type Compared<'a> = (Option<&'a Failure>, &'a [Emitted], &'a [MadeObject], &'a [Verdict]);
 
-fn essence(recording: &Recording) -> Option<Essence<'_>> {
+fn compared(recording: &Recording) -> Option<Compared<'_>> {
     let Outcome { fault, documents, objects, verdicts, .. } = recording.result.as_ref()?;
     Some((fault.as_ref(), documents, objects, verdicts))
 }
 
-/// What came of a run, for people.
+/// The outcome of a run, for people.
 fn printed(recording: &Recording) -> String {
     let mut text = String::new();
     let outcome = match &recording.result {
@@ -132,13 +135,14 @@ fn captures(about: &[usize]) -> String {
 
 /// Nothing that a terminal would act on: a recording is a file like any other.
 fn safe(text: &str) -> String {
-    let kept = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
-    text.chars().fold(String::with_capacity(text.len()), |mut safe, c| {
-        if kept(c) {
+    let printable = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if printable(c) {
             safe.push(c);
         } else {
             safe.extend(c.escape_default());
         }
-        safe
-    })
+    }
+    safe
 }

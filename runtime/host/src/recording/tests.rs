@@ -1,12 +1,22 @@
+use std::{fs::File, path::Path};
+
 use gadgetd_core::{
-    Abi, Completeness, Container, Loss, Machine, Phases, Pod, Refusal, RefusedCall, Syscall,
+    Abi, Capture, Completeness, Container, Loss, Machine, Phases, Pod, Refusal, RefusedCall, Syscall,
     kube::{KubeError, Resource},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::Document;
+use crate::{
+    cluster::exchange::{answer_text, exact_answer, written_object},
+    contract::{
+        gadget::Reason,
+        log::Level,
+        output::{Emitted, MadeObject, Target, Verdict},
+    },
+    document::Document,
+};
 
 fn words() -> impl Strategy<Value = String> {
     // Anything that a text can hold, line feeds and quotes among it.
@@ -152,8 +162,8 @@ proptest! {
     fn objects_come_back_as_they_were(text in "\\PC{0,20}|\\{\"a\": ?[0-9]{1,30}(\\.[0-9]{0,30})?(e-?[0-9]{1,2})?\\}") {
         // Through a file.
         let through = |value: Value| serde_json::from_str::<Value>(&value.to_string()).unwrap();
-        prop_assert_eq!(told(through(exact(&text))), text.clone());
-        prop_assert_eq!(through(stored(&text)), stored(&text));
+        prop_assert_eq!(answer_text(through(exact_answer(&text))), text.clone());
+        prop_assert_eq!(through(written_object(&text)), written_object(&text));
     }
 }
 
@@ -260,7 +270,7 @@ fn files_are_bounded() {
         assert!(matches!(Recording::read(path), Err(RecordingError::Read(_))), "{}", path.display());
     }
     let mut recording = Recording::of([]);
-    recording.params.push("x".repeat(BYTES_MAX));
+    recording.params.push("x".repeat(RECORDING_MAX_BYTES));
     assert!(matches!(recording.to_json(), Err(RecordingError::TooLarge)));
 }
 

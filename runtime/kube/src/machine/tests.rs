@@ -1,14 +1,24 @@
+use std::{collections::BTreeMap, time::Duration};
+
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
+use kube::ResourceExt as _;
 
 use super::*;
-use crate::{TraceSpec, TraceStatus};
+use crate::{
+    ACCEPTED, NodeStatus, OPERATION, OPERATION_PARAMETER, RunMode, State, Trace, TraceFilter, TraceSpec,
+    TraceStatus, finalizer, names::NameError,
+};
 
 const SYSTEM: &str = "gadget";
 
 fn gadgets() -> Vec<Gadget> {
     let output_modes = vec![OutputMode::Status, OutputMode::Stream, OutputMode::ExternalResource];
-    let diff = Gadget { name: "diff".into(), output_modes: vec![OutputMode::Status], usable: Usable::Yes };
-    vec![diff, Gadget { name: "seccomp".into(), output_modes, usable: Usable::Yes }]
+    let diff = Gadget {
+        name: "diff".into(),
+        output_modes: vec![OutputMode::Status],
+        availability: Availability::Available,
+    };
+    vec![diff, Gadget { name: "seccomp".into(), output_modes, availability: Availability::Available }]
 }
 
 fn now() -> Timestamp {
@@ -16,13 +26,13 @@ fn now() -> Timestamp {
 }
 
 /// Calls with the node n1 of a runtime in namespace `gadget`.
-fn at_n1<T>(with: impl FnOnce(&Here<'_>) -> T) -> T {
+fn at_n1<T>(with: impl FnOnce(&NodeView<'_>) -> T) -> T {
     let gadgets = gadgets();
-    with(&Here { node: "n1", system_namespace: SYSTEM, gadgets: &gadgets, now: now() })
+    with(&NodeView { node: "n1", system_namespace: SYSTEM, gadgets: &gadgets, now: now() })
 }
 
 fn plan_at_n1(trace: &Trace) -> Plan {
-    at_n1(|here| plan(trace, here))
+    at_n1(|view| plan(trace, view))
 }
 
 /// A Trace of node n1 in the runtime's namespace, about the pod shop/cart-0.
@@ -51,14 +61,14 @@ fn claim(trace: &mut Trace) -> Accepted {
 }
 
 fn take(trace: &mut Trace, accepted: &Accepted) {
-    for key in asking(trace) {
+    for key in request_annotations(trace) {
         trace.annotations_mut().remove(&key);
     }
     trace.annotations_mut().insert(ACCEPTED.into(), serde_json::to_string(accepted).unwrap());
 }
 
 /// The verdict on an operation, asked for and taken.
-fn verdict(trace: &mut Trace, operation: &str) -> Result<Act, Refusal> {
+fn verdict(trace: &mut Trace, operation: &str) -> Result<Task, Refusal> {
     ask(trace, operation);
     let accepted = claim(trace);
     match plan_at_n1(trace) {
@@ -103,21 +113,21 @@ fn in_state(state: Option<&State>) -> Trace {
 
 #[test]
 fn every_operation_in_every_state_run_mode_and_output_mode() {
-    let start = |session| Ok(Act::Start { session, generate: false });
+    let start = |session| Ok(Task::Start { session, generate: false });
     let not_started =
         || Err("Not started: annotate the Trace with gadget.kinvolk.io/operation=start first".to_owned());
     // With modes that the gadget supports: (operation, state) → verdict.
-    let rows: [(&str, Option<State>, Result<Act, String>); 12] = [
+    let rows: [(&str, Option<State>, Result<Task, String>); 12] = [
         ("start", None, start(1)),
-        ("start", Some(State::Started), Ok(Act::Nothing)),
+        ("start", Some(State::Started), Ok(Task::AlreadyDone)),
         ("start", Some(State::Stopped), start(3)),
         ("start", Some(State::Completed), start(2)),
         ("generate", None, not_started()),
-        ("generate", Some(State::Started), Ok(Act::Generate { session: 1 })),
+        ("generate", Some(State::Started), Ok(Task::Generate { session: 1 })),
         ("generate", Some(State::Stopped), not_started()),
         ("generate", Some(State::Completed), not_started()),
         ("stop", None, not_started()),
-        ("stop", Some(State::Started), Ok(Act::Stop { session: Some(1) })),
+        ("stop", Some(State::Started), Ok(Task::Stop { session: Some(1) })),
         ("stop", Some(State::Stopped), not_started()),
         ("stop", Some(State::Completed), not_started()),
     ];
@@ -140,7 +150,7 @@ fn every_operation_in_every_state_run_mode_and_output_mode() {
                     trace.spec.output_mode = output_mode.clone();
                     let can_stop = operation == "stop" && *state == Some(State::Started);
                     let want = if can_stop {
-                        Ok(Act::Stop { session: Some(1) })
+                        Ok(Task::Stop { session: Some(1) })
                     } else if *run_mode != RunMode::Manual {
                         Err(format!(
                             "Unsupported run mode \"{run_mode}\" for gadget \"seccomp\": it supports Manual"
@@ -287,22 +297,22 @@ fn pods_are_looked_at_before_a_recording_starts() {
         ..TraceFilter::default()
     };
     let selection = selection(Some(&filter), "shop", SYSTEM).unwrap();
-    let found = |containers: &[&str]| Found {
+    let found = |containers: &[&str]| FoundPod {
         namespace: "shop".into(),
         pod: "cart-0".into(),
         containers: containers.iter().map(ToString::to_string).collect(),
     };
-    assert_eq!(look(&selection, &[found(&["init", "app"])], Some("n1")), Ok(None));
-    let warning = look(&selection, &[], Some("n1")).unwrap().unwrap();
+    assert_eq!(check_found(&selection, &[found(&["init", "app"])], Some("n1")), Ok(None));
+    let warning = check_found(&selection, &[], Some("n1")).unwrap().unwrap();
     assert_eq!(
         warning,
         "Pod shop/cart-0 with labels tier=web not found on node n1; it will be recorded from its first call on"
     );
-    assert!(!look(&selection, &[], None).unwrap().unwrap().contains("on node"));
-    let error = look(&selection, &[found(&["init", "web"])], Some("n1")).unwrap_err();
+    assert!(!check_found(&selection, &[], None).unwrap().unwrap().contains("on node"));
+    let error = check_found(&selection, &[found(&["init", "web"])], Some("n1")).unwrap_err();
     assert_eq!(error.to_string(), "Container \"app\" not found in pod shop/cart-0: it has init and web");
     // Of several pods one is enough.
-    assert_eq!(look(&selection, &[found(&["web"]), found(&["app"])], Some("n1")), Ok(None));
+    assert_eq!(check_found(&selection, &[found(&["web"]), found(&["app"])], Some("n1")), Ok(None));
 }
 
 #[test]
@@ -329,7 +339,7 @@ fn an_operation_is_taken_with_its_parameters_and_carried_out_once() {
     ask(&mut trace, "stop");
     assert!(matches!(
         plan_at_n1(&trace),
-        Plan::Perform(Accepted { id: 2, .. }, Ok(Act::Generate { session: 1 }))
+        Plan::Perform(Accepted { id: 2, .. }, Ok(Task::Generate { session: 1 }))
     ));
     node(&mut trace, "n1", 2, 1, Some(State::Started));
     assert_eq!(claim(&mut trace).id, 3);
@@ -351,7 +361,7 @@ fn whatever_became_of_the_spec_what_was_started_can_be_stopped() {
     trace.spec.gadget = "gone".into();
     trace.spec.filter = None;
     trace.spec.parameters.insert("merge".into(), "?".into());
-    assert_eq!(verdict(&mut trace, "stop"), Ok(Act::Stop { session: Some(1) }));
+    assert_eq!(verdict(&mut trace, "stop"), Ok(Task::Stop { session: Some(1) }));
 }
 
 #[test]
@@ -362,7 +372,7 @@ fn a_refused_start_starts_nothing() {
     node(&mut trace, "n1", 1, 0, None);
     trace.spec.gadget = "seccomp".into();
     assert_eq!(verdict(&mut trace.clone(), "generate"), Err(Refusal::NotStarted));
-    assert_eq!(verdict(&mut trace, "start"), Ok(Act::Start { session: 2, generate: false }));
+    assert_eq!(verdict(&mut trace, "start"), Ok(Task::Start { session: 2, generate: false }));
 }
 
 #[test]
@@ -381,7 +391,7 @@ fn a_recording_ends_at_its_timeout() {
     nodes[0].timeout_seconds = Some(30);
     nodes[0].started = Some(Time(now() - SignedDuration::from_secs(29)));
     assert_eq!(plan_at_n1(&trace), Plan::Record { session: 1 });
-    assert_eq!(at_n1(|here| remaining(&trace, here)), Some(Duration::from_secs(1)));
+    assert_eq!(at_n1(|view| time_left(&trace, view)), Some(Duration::from_secs(1)));
     trace.status.as_mut().unwrap().nodes[0].started = Some(Time(now() - SignedDuration::from_secs(31)));
     assert_eq!(plan_at_n1(&trace), Plan::Expire { session: 1 });
     assert_eq!(plan_at_n1(&in_state(Some(&State::Completed))), Plan::Idle);
@@ -405,19 +415,19 @@ fn traces_of_other_nodes() {
     trace.spec.node = "n2".into();
     assert_eq!(plan_at_n1(&trace), Plan::Idle);
     ask(&mut trace, "start");
-    let attend = Plan::Attend { node: "n2".into() };
-    assert_eq!(plan_at_n1(&trace), attend);
+    let check_node = Plan::CheckNode { node: "n2".into() };
+    assert_eq!(plan_at_n1(&trace), check_node);
     take(
         &mut trace,
         &Accepted { id: 1, operation: Operation::Start, start: Some(1), parameters: BTreeMap::new() },
     );
-    assert_eq!(plan_at_n1(&trace), attend);
+    assert_eq!(plan_at_n1(&trace), check_node);
     node(&mut trace, "n2", 1, 1, Some(State::Started));
     assert_eq!(plan_at_n1(&trace), Plan::Idle);
     // Its finalizer would keep the object for ever if the node went.
     hold(&mut trace, "n2");
     trace.metadata.deletion_timestamp = Some(Time(now()));
-    assert_eq!(plan_at_n1(&trace), attend);
+    assert_eq!(plan_at_n1(&trace), check_node);
     // A node that the Trace no longer names gives up what it holds.
     let mut moved = in_state(Some(&State::Started));
     moved.spec.node = "n2".into();
@@ -426,7 +436,7 @@ fn traces_of_other_nodes() {
 
 #[test]
 fn a_node_that_does_not_exist_is_answered_for() {
-    let absent = |trace: &Trace| at_n1(|here| plan_for_absent(trace, "ghost", here));
+    let absent = |trace: &Trace| at_n1(|view| plan_for_absent(trace, "ghost", view));
     let mut trace = trace();
     trace.spec.node = "ghost".into();
     assert_eq!(absent(&trace), Plan::Idle);
@@ -455,32 +465,33 @@ fn a_node_that_does_not_exist_is_answered_for() {
 
 #[test]
 fn nodes_that_others_wait_for() {
-    let behind =
-        |trace: &Trace| at_n1(|here| behind(trace, here).into_iter().map(str::to_owned).collect::<Vec<_>>());
-    let absent = |trace: &Trace| at_n1(|here| plan_for_absent(trace, "n2", here));
-    let rank = |trace: &Trace| at_n1(|here| rank(trace, here));
+    let lagging = |trace: &Trace| {
+        at_n1(|view| lagging_nodes(trace, view).into_iter().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let absent = |trace: &Trace| at_n1(|view| plan_for_absent(trace, "n2", view));
+    let rank = |trace: &Trace| at_n1(|view| rank(trace, view));
     let mut trace = everywhere();
     let stop = |id| Accepted { id, operation: Operation::Stop, start: Some(1), parameters: BTreeMap::new() };
     take(&mut trace, &stop(2));
     node(&mut trace, "n1", 2, 1, Some(State::Stopped));
-    assert!(behind(&trace).is_empty());
+    assert!(lagging(&trace).is_empty());
     // A node of which there is nothing in the Trace may not be concerned.
     assert_eq!(absent(&trace), Plan::Idle);
     for other in ["n0", "n2"] {
         node(&mut trace, other, 1, 1, Some(State::Started));
     }
-    assert_eq!((behind(&trace), rank(&trace)), (vec!["n0".into(), "n2".into()], 0));
+    assert_eq!((lagging(&trace), rank(&trace)), (vec!["n0".into(), "n2".into()], 0));
     assert_eq!(absent(&trace), Plan::Perform(stop(2), Err(Refusal::NodeGone { node: "n2".into() })));
     node(&mut trace, "n0", 2, 1, Some(State::Stopped));
     node(&mut trace, "n2", 2, 1, Some(State::Stopped));
-    assert_eq!((behind(&trace), rank(&trace), absent(&trace)), (vec![], 1, Plan::Idle));
+    assert_eq!((lagging(&trace), rank(&trace), absent(&trace)), (vec![], 1, Plan::Idle));
     // One whose time is over should have said so.
     node(&mut trace, "n2", 2, 2, Some(State::Started));
     let entry = trace.status.as_mut().unwrap().nodes.iter_mut().find(|n| n.node == "n2").unwrap();
     entry.started = Some(Time(now() - SignedDuration::from_secs(60)));
     entry.timeout_seconds = Some(61);
-    assert_eq!((behind(&trace), absent(&trace)), (vec![], Plan::Idle));
-    let ends = |trace: &Trace| at_n1(|here| until_others_end(trace, here));
+    assert_eq!((lagging(&trace), absent(&trace)), (vec![], Plan::Idle));
+    let ends = |trace: &Trace| at_n1(|view| time_left_of_others(trace, view));
     assert_eq!(ends(&trace), Some(Duration::from_secs(1)));
     trace.spec.node = "n2".into();
     assert_eq!(ends(&trace), Some(Duration::from_secs(1)));
@@ -489,13 +500,13 @@ fn nodes_that_others_wait_for() {
     trace.spec.node.clear();
     let entry = trace.status.as_mut().unwrap().nodes.iter_mut().find(|n| n.node == "n2").unwrap();
     entry.timeout_seconds = Some(60);
-    assert_eq!((behind(&trace), absent(&trace)), (vec!["n2".into()], Plan::Expire { session: 2 }));
+    assert_eq!((lagging(&trace), absent(&trace)), (vec!["n2".into()], Plan::Expire { session: 2 }));
     assert_eq!(ends(&trace), None);
     // Of that other nodes than its own may tell as well.
     trace.spec.node = "n2".into();
-    assert_eq!(plan_at_n1(&trace), Plan::Attend { node: "n2".into() });
+    assert_eq!(plan_at_n1(&trace), Plan::CheckNode { node: "n2".into() });
     assert_eq!(absent(&trace), Plan::Expire { session: 2 });
-    assert!(behind(&trace).is_empty(), "it is nobody else's");
+    assert!(lagging(&trace).is_empty(), "it is nobody else's");
 }
 
 /// A Trace of all nodes.
@@ -518,7 +529,7 @@ fn a_node_that_missed_the_start_catches_up() {
         &Accepted { id: 2, operation: Operation::Generate, start: Some(1), parameters: BTreeMap::new() },
     );
     let Plan::Perform(_, verdict) = plan_at_n1(&trace) else { panic!() };
-    assert_eq!(verdict, Ok(Act::Start { session: 1, generate: true }));
+    assert_eq!(verdict, Ok(Task::Start { session: 1, generate: true }));
 }
 
 #[test]
@@ -531,7 +542,7 @@ fn a_node_that_missed_a_stop_and_a_start_begins_anew() {
         &Accepted { id: 3, operation: Operation::Start, start: Some(3), parameters: BTreeMap::new() },
     );
     let Plan::Perform(_, verdict) = plan_at_n1(&trace) else { panic!() };
-    assert_eq!(verdict, Ok(Act::Start { session: 3, generate: false }));
+    assert_eq!(verdict, Ok(Task::Start { session: 3, generate: false }));
 }
 
 #[test]
@@ -551,7 +562,7 @@ fn a_node_that_joins_after_the_end_has_no_part_in_it() {
         &Accepted { id: 1, operation: Operation::Start, start: Some(1), parameters: BTreeMap::new() },
     );
     let Plan::Perform(_, verdict) = plan_at_n1(&trace) else { panic!() };
-    assert_eq!(verdict, Ok(Act::Start { session: 1, generate: false }));
+    assert_eq!(verdict, Ok(Task::Start { session: 1, generate: false }));
 }
 
 #[test]

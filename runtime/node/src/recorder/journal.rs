@@ -1,7 +1,7 @@
-//! What must survive the process: a file for each session and for each container that is recorded.
+//! The journal: what must survive the process. It has a file for each session and for each recorded container.
 //!
-//! The kernel keeps the calls; here stands whose they are. The files are of use only until the machine is started anew, so
-//! each says in which life of it it was written. A file that cannot be understood costs what it stood for, and nothing else.
+//! The kernel keeps the calls; the journal says to which container and session they belong. The files are valid until the next
+//! boot, whose id each contains. A file that cannot be parsed is skipped.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,12 +18,13 @@ use gadgetd_kube::{controller::Session, machine::Selection};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
-use super::{held::Held, known::Known};
+use super::{info::ContainerInfo, snapshot::Snapshot};
+use crate::chain;
 
 /// The format of the files.
-const VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 1;
 
-/// Why something could not be kept.
+/// Why the journal cannot be used.
 #[derive(Debug, Error)]
 pub enum JournalError {
     /// The folder cannot be used.
@@ -34,23 +35,24 @@ pub enum JournalError {
     Write(PathBuf, #[source] io::Error),
 }
 
-/// A session, as it is kept.
+/// A session, as the journal has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SessionFile {
     pub(super) session: Session,
     pub(super) selection: Selection,
-    /// Containers that were released, or had ended before it began, as long as they could be met again, and their cgroups.
+    /// Containers that were released, or had ended before the session began, with their cgroups. They stay until the cgroup is gone.
     pub(super) released: BTreeMap<String, String>,
-    /// How many were released in all.
-    pub(super) gone: u32,
-    /// What those called.
+    /// How many containers were released in all.
+    #[serde(rename = "gone")]
+    pub(super) released_count: u32,
+    /// The calls of released containers.
     pub(super) calls: BTreeSet<(Abi, u32)>,
     /// The time since boot, in milliseconds, of their last call that was new.
     pub(super) last_new: Option<u64>,
 }
 
-/// A container that is recorded for somebody, as it is kept.
+/// A recorded container, as the journal has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ContainerFile {
@@ -61,13 +63,15 @@ pub(super) struct ContainerFile {
     pub(super) pod_uid: Option<String>,
     /// The cgroups that have a slot for it.
     pub(super) slots: BTreeSet<u64>,
-    /// Its place in the order of appearance.
+    /// Numbers containers in the order in which they appeared.
     pub(super) sequence: u64,
     pub(super) sessions: BTreeSet<Session>,
     pub(super) ended: bool,
-    pub(super) known: Known,
-    /// What was recorded of it, once that is not in the kernel any more.
-    pub(super) held: Option<Held>,
+    #[serde(rename = "known")]
+    pub(super) info: ContainerInfo,
+    /// Its recording, once that has left the kernel.
+    #[serde(rename = "held")]
+    pub(super) snapshot: Option<Snapshot>,
 }
 
 impl ContainerFile {
@@ -76,23 +80,23 @@ impl ContainerFile {
     }
 }
 
-/// What a file holds beside what it is about.
+/// The content of a file.
 #[derive(Serialize, Deserialize)]
-struct Page<T> {
+struct Record<T> {
     version: u32,
     boot: String,
     #[serde(flatten)]
     entry: T,
 }
 
-/// Only this much is read of a page before it is known to be one of ours.
+/// Parsed first, to see whether the record can be used.
 #[derive(Deserialize)]
-struct Head {
+struct Header {
     version: u32,
     boot: String,
 }
 
-/// The folder.
+/// The folder of the files.
 #[derive(Debug)]
 pub(super) struct Journal {
     path: PathBuf,
@@ -100,15 +104,15 @@ pub(super) struct Journal {
     boot: String,
 }
 
-/// What was found in it.
+/// Everything in the journal.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(super) struct JournalContents {
     pub(super) sessions: Vec<SessionFile>,
     pub(super) containers: Vec<ContainerFile>,
 }
 
 impl Journal {
-    /// Opens the folder, and makes it if it is not there.
+    /// Opens the folder, and creates it if necessary.
     pub(super) fn open(path: &Path) -> Result<Self, JournalError> {
         let open = || {
             fs::create_dir_all(path)?;
@@ -119,41 +123,41 @@ impl Journal {
         Ok(Self { path: path.to_owned(), folder, boot })
     }
 
-    /// Everything that is in it.
-    pub(super) fn load(&self) -> Result<Kept, JournalError> {
+    /// Reads everything.
+    pub(super) fn load(&self) -> Result<JournalContents, JournalError> {
         let broken = |e| JournalError::Folder(self.path.clone(), e);
-        let mut kept = Kept::default();
+        let mut contents = JournalContents::default();
         for entry in self.folder.entries().map_err(broken)? {
             let name = entry.map_err(broken)?.file_name();
-            let Some(name) = name.to_str().filter(|name| is_page(name)) else { continue };
-            let understood = if name.starts_with(SESSION) {
-                self.read(name).map(|page| kept.sessions.extend(page))
+            let Some(name) = name.to_str().filter(|name| is_record(name)) else { continue };
+            let parsed = if name.starts_with(SESSION_PREFIX) {
+                self.read(name).map(|record| contents.sessions.extend(record))
             } else {
-                self.read(name).map(|page| kept.containers.extend(page))
+                self.read(name).map(|record| contents.containers.extend(record))
             };
-            if let Err(why) = understood {
+            if let Err(why) = parsed {
                 let file = self.path.join(name);
                 tracing::warn!(file = %file.display(), why, "skips a file that cannot be understood");
             }
         }
-        kept.containers.sort_by_key(|c| c.sequence);
-        Ok(kept)
+        contents.containers.sort_by_key(|c| c.sequence);
+        Ok(contents)
     }
 
-    /// One page; `None` if it was of another life of the machine, and is gone now.
+    /// Reads one record; `None` if it was written before the last boot, in which case it is removed.
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, String> {
         let text = self.folder.read(name).map_err(|e| e.to_string())?;
-        let head: Head = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
-        if head.version != VERSION {
-            return Err(format!("it has format {}, this is {VERSION}", head.version));
+        let header: Header = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
+        if header.version != FORMAT_VERSION {
+            return Err(format!("it has format {}, this is {FORMAT_VERSION}", header.version));
         }
-        if head.boot != self.boot {
+        if header.boot != self.boot {
             let removed = self.folder.remove_file(name);
             tracing::info!(file = name, ?removed, "forgets what was recorded before the machine was started");
             return Ok(None);
         }
-        let page: Page<T> = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
-        Ok(Some(page.entry))
+        let record: Record<T> = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
+        Ok(Some(record.entry))
     }
 
     pub(super) fn save_session(&self, session: &SessionFile) -> Result<(), JournalError> {
@@ -172,9 +176,19 @@ impl Journal {
         self.remove(&container_name(id))
     }
 
+    /// Removes the file of a container that was merged into another. Returns whether it is gone.
+    pub(super) fn remove_merged(&self, id: &str) -> bool {
+        let removed = self.remove_container(id);
+        if let Err(error) = &removed {
+            let error = chain(error);
+            tracing::warn!(container = id, error, "cannot remove what is kept of it elsewhere");
+        }
+        removed.is_ok()
+    }
+
     fn save<T: Serialize>(&self, name: &str, entry: &T) -> Result<(), JournalError> {
-        let page = Page { version: VERSION, boot: self.boot.clone(), entry };
-        serde_json::to_vec(&page)
+        let record = Record { version: FORMAT_VERSION, boot: self.boot.clone(), entry };
+        serde_json::to_vec(&record)
             .map_err(io::Error::from)
             .and_then(|text| replace(&self.folder, OsStr::new(name), Some(0o600), &text))
             .map_err(|e| JournalError::Write(self.path.join(name), e))
@@ -190,24 +204,24 @@ impl Journal {
     }
 }
 
-const SESSION: &str = "session-";
-const CONTAINER: &str = "container-";
-const END: &str = ".json";
+const SESSION_PREFIX: &str = "session-";
+const CONTAINER_PREFIX: &str = "container-";
+const EXTENSION: &str = ".json";
 
-fn is_page(name: &str) -> bool {
-    (name.starts_with(SESSION) || name.starts_with(CONTAINER)) && name.ends_with(END)
+fn is_record(name: &str) -> bool {
+    (name.starts_with(SESSION_PREFIX) || name.starts_with(CONTAINER_PREFIX)) && name.ends_with(EXTENSION)
 }
 
 fn session_name(session: &Session) -> String {
-    format!("{SESSION}{}-{}{END}", plain(&session.trace), session.number)
+    format!("{SESSION_PREFIX}{}-{}{EXTENSION}", escape(&session.trace), session.number)
 }
 
 fn container_name(id: &str) -> String {
-    format!("{CONTAINER}{}{END}", plain(id))
+    format!("{CONTAINER_PREFIX}{}{EXTENSION}", escape(id))
 }
 
-/// A word as a part of a file's name. Uids and ids are so already; another word stays another.
-fn plain(word: &str) -> String {
+/// Escapes a word for the name of a file. Uids and ids stay as they are, and different words stay different.
+fn escape(word: &str) -> String {
     word.bytes().fold(String::new(), |mut name, byte| {
         if byte.is_ascii_alphanumeric() || byte == b'-' {
             name.push(char::from(byte));

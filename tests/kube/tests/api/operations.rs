@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use gadgetd_core::Loss;
-use gadgetd_kube::{OutputMode, State, Trace, TraceFilter, TraceSpec, TraceStatus, controller::PartError};
+use gadgetd_kube::{OutputMode, State, Trace, TraceFilter, TraceSpec, TraceStatus, controller::NodeError};
 use gadgetd_kube_tests::{
     Cluster, Files, Running, SYSTEM, Tracing, World, all, names, names_in, settings, spec, until,
 };
@@ -499,7 +499,7 @@ async fn progress_is_told_while_it_records() -> Result<()> {
     // Where nothing changes, nothing is written.
     let version = trace.get().await?.resource_version();
     for _ in 0..5 {
-        tokio::time::sleep(settings(&scene.node).progress).await;
+        tokio::time::sleep(settings(&scene.node).poll_interval).await;
     }
     assert_eq!(trace.get().await?.resource_version(), version);
     scene.running.stop().await
@@ -558,7 +558,7 @@ async fn two_hundred_traces() -> Result<()> {
 async fn a_recorder_that_cannot_is_answered_for_and_one_that_cannot_now_is_asked_again() -> Result<()> {
     let scene = scene!();
     let trace = scene.trace(scene.spec()).await?;
-    scene.world.break_down(Some(PartError::Unavailable("not yet".into())));
+    scene.world.break_down(Some(NodeError::Unavailable("not yet".into())));
     trace.annotate("start", &[]).await?;
     // It was taken, and waits.
     trace.wait("claim", |t, _| !t.annotations().contains_key(gadgetd_kube::OPERATION)).await?;
