@@ -34,8 +34,12 @@ use crate::{
 /// filter, and ends; then the socket is at its end. It also ends when nobody holds the socket, and no listener has come.
 pub(crate) fn start(shared: &Mapping) -> io::Result<UnixStream> {
     let (ours, its) = UnixStream::pair()?;
-    let supervisor =
-        Supervisor { machine: Machine::current(), asks: Asks::new(Machine::current()), recording: false };
+    let supervisor = Supervisor {
+        machine: Machine::current(),
+        asks: Asks::new(Machine::current()),
+        recording: false,
+        last: None,
+    };
     // SAFETY: the child makes system calls and writes to shared memory, and never returns.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
@@ -88,6 +92,8 @@ struct Supervisor {
     asks: Asks,
     /// Whether the command has begun: its launcher's `execve` was seen.
     recording: bool,
+    /// The number of the last notification. The kernel counts them from some number on.
+    last: Option<u64>,
 }
 
 impl Supervisor {
@@ -137,13 +143,11 @@ impl Supervisor {
             let error = io::Error::last_os_error();
             return match error.raw_os_error() {
                 Some(libc::EINTR) => Ok(()),
-                // Nobody is under the filter any more (since 6.11), or the caller was interrupted: it made no call.
+                // The caller was interrupted; or nobody is under the filter any more (since 6.11).
                 Some(libc::ENOENT) => {
                     let mut ready = [PollFd::new(&listener, PollFlags::empty())];
                     poll(&mut ready, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
-                    if ready[0].revents().is_empty() {
-                        shared.interrupted.fetch_add(1, Relaxed);
-                    } else {
+                    if !ready[0].revents().is_empty() {
                         shared.end.store(ENDED, Relaxed);
                     }
                     Ok(())
@@ -153,6 +157,10 @@ impl Supervisor {
         }
         // SAFETY: the kernel has written it; newer fields come behind it.
         let libc::seccomp_notif { id, data, .. } = unsafe { ptr::read(request) };
+        // Those in between were interrupted before they could be received. A process makes another call after one that was
+        // interrupted, at least the one by which it ends.
+        let missed = self.last.replace(id).map_or(0, |last| id.wrapping_sub(last).wrapping_sub(1));
+        shared.interrupted.fetch_add(missed, Relaxed);
         self.note(&data, shared);
         if shared.hold.load(Relaxed) {
             return Ok(());

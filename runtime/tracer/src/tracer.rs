@@ -414,7 +414,8 @@ fn syscalls(slot: &Slot) -> Vec<Syscall> {
 /// The calls of a slot that a filter kept from running.
 fn refused(slot: &Slot) -> Vec<RefusedCall> {
     // Which of several errnos a call got is not kept.
-    let errno = (slot.errnos.is_power_of_two() && slot.errnos >> 63 == 0).then(|| slot.errnos.ilog2() as u16);
+    let one = slot.errnos.is_power_of_two() && slot.errnos >> 63 == 0;
+    let errno = one.then(|| slot.errnos.ilog2()).and_then(|errno| u16::try_from(errno).ok());
     let answers = [
         (refusal::ENOSYS, Refusal::MISSING),
         (refusal::ERRNO, Refusal::Errno(errno)),

@@ -15,6 +15,11 @@ use support::{Cgroup, Child, application, call, refused, set, shared};
 
 const EPERM: Refusal = Refusal::Errno(Some(1));
 
+/// The action of a filter that refuses a call with this errno.
+const fn errno(number: u32) -> u32 {
+    ERRNO | number
+}
+
 /// What is recorded of a child that does this in a cgroup of its own, and ends well.
 fn recorded(what: impl FnOnce()) -> Option<Recorded> {
     let mut tracer = shared()?;
@@ -35,8 +40,8 @@ fn a_refused_call_is_recorded_with_the_answer_and_not_as_made() {
     let done = recorded(|| {
         support::survive_sigsys();
         let answers = [
-            (libc::SYS_getsid, ERRNO | 1),
-            (libc::SYS_getpgid, ERRNO | 38),
+            (libc::SYS_getsid, errno(1)),
+            (libc::SYS_getpgid, errno(38)),
             (libc::SYS_getpriority, TRAP),
             (libc::SYS_getgid, TRACE),
             (libc::SYS_getuid, LOG),
@@ -66,10 +71,10 @@ fn a_refused_call_is_recorded_with_the_answer_and_not_as_made() {
 fn a_call_may_run_and_be_refused_later() {
     let done = recorded(|| {
         call(libc::SYS_getsid);
-        support::answer([(libc::SYS_getsid, ERRNO | 1)], 0);
+        support::answer([(libc::SYS_getsid, errno(1))], 0);
         call(libc::SYS_getsid);
         // And the first call under another filter of the same task.
-        support::answer([(libc::SYS_getpgid, ERRNO | 1)], 0);
+        support::answer([(libc::SYS_getpgid, errno(1))], 0);
         call(libc::SYS_getpgid);
     });
     let Some(done) = done else { return };
@@ -81,7 +86,7 @@ fn a_call_may_run_and_be_refused_later() {
 fn of_several_errnos_only_enosys_is_told_apart() {
     let done = recorded(|| {
         let answers =
-            [(libc::SYS_getsid, ERRNO | 1), (libc::SYS_getpgid, ERRNO | 13), (libc::SYS_getgid, ERRNO | 38)];
+            [(libc::SYS_getsid, errno(1)), (libc::SYS_getpgid, errno(13)), (libc::SYS_getgid, errno(38))];
         support::answer(answers, 0);
         for (number, _) in answers {
             call(number);
@@ -91,7 +96,7 @@ fn of_several_errnos_only_enosys_is_told_apart() {
     let other = Refusal::Errno(None);
     assert_eq!(refused(&done), native([("getsid", other), ("getpgid", other), ("getgid", Refusal::MISSING)]));
     let done = recorded(|| {
-        support::answer([(libc::SYS_getsid, ERRNO | 4095)], 0);
+        support::answer([(libc::SYS_getsid, errno(4095))], 0);
         call(libc::SYS_getsid);
     });
     assert_eq!(refused(&done.expect("as above")), native([("getsid", other)]), "too large to be kept");
@@ -105,7 +110,7 @@ fn children_threads_and_what_they_execute_are_refused_from_the_first_call_on() {
     }
     let done = recorded(|| {
         let answers =
-            [(libc::SYS_getsid, ERRNO | 1), (libc::SYS_getpgid, ERRNO | 1), (libc::SYS_prctl, ERRNO | 1)];
+            [(libc::SYS_getsid, errno(1)), (libc::SYS_getpgid, errno(1)), (libc::SYS_prctl, errno(1))];
         support::answer(answers, 0);
         support::fork_and_wait(|| call(libc::SYS_getsid));
         support::thread(in_thread);
@@ -172,7 +177,7 @@ fn the_filter_may_be_older_than_the_recording() {
     let Some(mut tracer) = shared() else { return };
     let cgroup = Cgroup::new();
     let child = Child::into(&cgroup, || {
-        support::answer([(libc::SYS_getsid, ERRNO | 1)], 0);
+        support::answer([(libc::SYS_getsid, errno(1))], 0);
         call(libc::SYS_getsid);
         support::wait_for_parent();
         call(libc::SYS_getsid);
@@ -196,7 +201,7 @@ fn a_task_that_moves_has_made_no_call_in_vain() {
     tracer.enrol(cgroup.id(), Entry::Application).expect("a cgroup that exists");
     let (into, out_of) = (cgroup.entrance(), other.entrance());
     Child::into(&other, || {
-        support::answer([(libc::SYS_getsid, ERRNO | 1)], 0);
+        support::answer([(libc::SYS_getsid, errno(1))], 0);
         for _ in 0..3 {
             support::enter(&into);
             call(libc::SYS_getppid);
@@ -216,10 +221,10 @@ fn refused_calls_of_each_abi_have_its_own_numbers() {
     let done = recorded(|| {
         // 20 is `writev` natively.
         let (getpid, x32) = (20, 0x4000_0000 + libc::SYS_getuid);
-        support::answer([(getpid, ERRNO | 1), (x32, ERRNO | 38)], 0);
+        support::answer([(getpid, errno(1)), (x32, errno(38))], 0);
         // SAFETY: the call takes no arguments.
         unsafe {
-            std::arch::asm!("int 0x80", inout("eax") 20 => _, out("r8") _, out("r9") _, out("r10") _, out("r11") _)
+            std::arch::asm!("int 0x80", inout("eax") 20 => _, out("r8") _, out("r9") _, out("r10") _, out("r11") _);
         };
         call(x32);
     });

@@ -48,11 +48,13 @@ const ALONE: [(Case, &str); 6] = [
 const TURNS: [(Case, &str); 5] =
     [NONE, EMPTY[0], EMPTY[1], (Case::Both, "gadgetd, one of the two is recorded"), ENDED];
 
-/// Two processes in cgroups of their own, on one CPU, one of which can be recorded.
+/// Processes in cgroups of their own, on one CPU, of which two can be recorded.
 struct Bench {
     ours: Worker,
     other: Worker,
+    filtered: Worker,
     cgroup: OwnCgroup,
+    filtered_cgroup: OwnCgroup,
     _other: OwnCgroup,
     raw: Empty,
     btf: Empty,
@@ -61,7 +63,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Result<Self> {
-        let (ours, other) = (Worker::start()?, Worker::start()?);
+        let (ours, other, filtered) = (Worker::start(false)?, Worker::start(false)?, Worker::start(true)?);
         let hierarchy = Hierarchy::find()?;
         let cgroup = |of: &Worker| -> Result<OwnCgroup> {
             let made = OwnCgroup::create(&hierarchy, "/", Leftovers::Kill)?;
@@ -70,9 +72,11 @@ impl Bench {
         };
         Ok(Self {
             cgroup: cgroup(&ours)?,
+            filtered_cgroup: cgroup(&filtered)?,
             _other: cgroup(&other)?,
             ours,
             other,
+            filtered,
             raw: Empty::load(Kind::RawTracepoint)?,
             btf: Empty::load(Kind::BtfTracepoint)?,
             tracer: Tracer::load(&TracerOptions::default())?,
@@ -86,9 +90,14 @@ impl Bench {
             Case::EmptyBtf => Some(self.btf.attach()?),
             _ => None,
         };
+        let recorded = if load == Load::Filtered && case == Case::Recorded {
+            self.filtered_cgroup.id()
+        } else {
+            self.cgroup.id()
+        };
         let recording = matches!(case, Case::Recorded | Case::Unrelated | Case::Both);
         if recording {
-            self.tracer.enrol(self.cgroup.id(), Entry::Application)?;
+            self.tracer.enrol(recorded, Entry::Application)?;
         }
         ensure!(self.tracer.is_attached() == recording, "the program is attached at the wrong time");
         let taken = match load {
@@ -97,6 +106,10 @@ impl Bench {
                 worker.begin(load, calls)?;
                 worker.end()?
             }
+            Load::Filtered => {
+                self.filtered.begin(load, calls)?;
+                self.filtered.end()?
+            }
             Load::Switching => {
                 self.ours.begin(load, calls)?;
                 self.other.begin(load, calls)?;
@@ -104,10 +117,10 @@ impl Bench {
             }
         };
         if recording {
-            let recorded = self.tracer.read(self.cgroup.id())?;
-            ensure!(recorded.completeness.is_complete(), "there are losses: {:?}", recorded.completeness);
-            ensure!(case == Case::Unrelated || !recorded.syscalls.is_empty(), "nothing was recorded");
-            self.tracer.release(self.cgroup.id())?;
+            let read = self.tracer.read(recorded)?;
+            ensure!(read.completeness.is_complete(), "there are losses: {:?}", read.completeness);
+            ensure!(case == Case::Unrelated || !read.syscalls.is_empty(), "nothing was recorded");
+            self.tracer.release(recorded)?;
         }
         Ok(taken)
     }
@@ -128,8 +141,14 @@ impl Bench {
 pub(crate) fn calls(effort: Effort) -> Result<String> {
     let mut bench = Bench::new()?;
     // Each turn costs a switch of processes, so there are fewer.
-    let loads: [(&[_], _, _, _); 2] = [
+    let loads: [(&[_], _, _, _); 3] = [
         (&ALONE, Load::Calls, effort.scale(2_000_000), "`getppid` in a loop"),
+        (
+            &ALONE,
+            Load::Filtered,
+            effort.scale(2_000_000),
+            "The same in a process under a seccomp filter that allows everything",
+        ),
         (
             &TURNS,
             Load::Switching,

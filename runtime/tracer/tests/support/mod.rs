@@ -500,7 +500,7 @@ pub(crate) fn supervise(listener: c_int, result: i64) {
         syscall(libc::SYS_ioctl, listener, libc::SECCOMP_IOCTL_NOTIF_RECV, request.as_mut_ptr());
         answer.id = request[0];
         if result < 0 {
-            answer.error = result as c_int;
+            answer.error = c_int::try_from(result).unwrap_or(c_int::MIN);
         } else {
             answer.val = result;
         }
@@ -519,7 +519,7 @@ pub(crate) fn survive_sigsys() {
 
 /// Runs something in a thread, and waits for its end.
 pub(crate) fn thread(what: extern "C" fn(*mut libc::c_void) -> c_int) {
-    let mut stack = [0_u128; 4_096];
+    let mut stack = [0_u128; 1_024];
     let mut running: c_int = 1;
     let flags = libc::CLONE_VM
         | libc::CLONE_FS

@@ -66,7 +66,7 @@ impl<S: CgroupSource> RecordingStore<S> {
             let Some(container) = self.containers.get_mut(&id) else { continue };
             match alive.get(container.cgroup.as_str()) {
                 Some(cgroup) if container.cgroup_id.get_or_insert(*cgroup) == cgroup => {
-                    self.check_ended(&id, now)?
+                    self.check_ended(&id, now)?;
                 }
                 _ => self.container_ended(&id, now)?,
             }
