@@ -51,7 +51,7 @@ async fn pods_run_and_nothing_is_left_of_them() -> Result<()> {
     node.import(&images::build(Image::Demo)?)?;
     pod(&node, "demo", Image::Demo, &json!({"type": "RuntimeDefault"}))?;
     for name in ["free", "confined", "demo"] {
-        node.kubectl_output(&["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=90s"])?;
+        node.kubectl_output(&["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=180s"])?;
     }
 
     let exec = |pod: &str, script: &str| node.kubectl_output(&["exec", pod, "--", "sh", "-c", script]);
@@ -108,7 +108,7 @@ async fn it_ends_with_its_process_and_at_the_latest_with_the_next_start() -> Res
     gone().await.context("after the process of a node without pods was killed")?;
 
     let run = "kubectl run left --image=busybox --image-pull-policy=Never -- sleep 1000 && \
-               kubectl wait --for=condition=Ready pod/left --timeout=60s";
+               kubectl wait --for=condition=Ready pod/left --timeout=180s";
     let mut holder = held(run)?;
     // The guardian is the child that waits on a pipe.
     let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", holder.id()))?;
@@ -124,7 +124,7 @@ async fn it_ends_with_its_process_and_at_the_latest_with_the_next_start() -> Res
     ensure!(!traces()?.is_empty(), "nobody was there to clean up");
     let node = Node::start().await?;
     pod(&node, "again", Image::Busybox, &json!({"type": "RuntimeDefault"}))?;
-    node.kubectl_output(&["wait", "--for=condition=Ready", "pod/again", "--timeout=60s"])?;
+    node.kubectl_output(&["wait", "--for=condition=Ready", "pod/again", "--timeout=180s"])?;
     drop(node);
     gone().await.context("after the next start")
 }
@@ -172,7 +172,7 @@ fn pod(node: &Node, name: &str, image: Image, seccomp: &serde_json::Value) -> Re
 }
 
 async fn gone() -> Result<()> {
-    eventually("clean machine", Duration::from_secs(30), async || {
+    eventually("clean machine", Duration::from_mins(2), async || {
         let left = traces()?;
         ensure!(left.is_empty(), "left: {left:?}");
         Ok(())
