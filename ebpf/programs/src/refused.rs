@@ -8,7 +8,7 @@ use aya_ebpf::{
     macros::{btf_tracepoint, tracepoint},
     programs::{BtfTracePointContext, TracePointContext},
 };
-use gadgetd_ebpf_common::{ABIS, Bitmap, CALLS, MACHINE_X86_64, REFUSALS, Slot, refusal, stage};
+use gadgetd_ebpf_common::{ABIS, Bitmap, CALLS, MACHINE_X86_64, REFUSALS, refusal, stage};
 
 use crate::{
     atomic::shared,
@@ -110,7 +110,7 @@ pub fn exit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     // SAFETY: as in `calls`.
-    if let Some(&index) = (unsafe { CGROUPS.get(kernel::current_cgroup_id()) }) {
+    if let Some(&index) = unsafe { CGROUPS.get(kernel::current_cgroup_id()) } {
         let registers = Registers(task.registers());
         refused(task, index, registers, registers.undone());
     }
