@@ -7,9 +7,8 @@ use std::collections::BTreeSet;
 
 use gadgetd_core::{Abi, CgroupSource, Entry, Recorded, Refusal, SyscallSource};
 use libc::{
-    SECCOMP_RET_ERRNO as ERRNO, SECCOMP_RET_KILL_PROCESS as KILL_PROCESS,
-    SECCOMP_RET_KILL_THREAD as KILL_THREAD, SECCOMP_RET_LOG as LOG, SECCOMP_RET_TRACE as TRACE,
-    SECCOMP_RET_TRAP as TRAP, SECCOMP_RET_USER_NOTIF as NOTIFY,
+    SECCOMP_RET_ERRNO as ERRNO, SECCOMP_RET_KILL_THREAD as KILL_THREAD, SECCOMP_RET_LOG as LOG,
+    SECCOMP_RET_TRACE as TRACE, SECCOMP_RET_TRAP as TRAP, SECCOMP_RET_USER_NOTIF as NOTIFY,
 };
 use support::{Cgroup, Child, application, call, refused, set, shared};
 
@@ -123,30 +122,40 @@ fn children_threads_and_what_they_execute_are_refused_from_the_first_call_on() {
 }
 
 #[test]
-fn whoever_is_killed_for_a_call_has_made_it_in_vain() {
+fn a_thread_that_is_killed_for_a_call_has_made_it_in_vain() {
     extern "C" fn killed(_: *mut libc::c_void) -> i32 {
         support::answer([(libc::SYS_getpgid, KILL_THREAD)], 0);
         call(libc::SYS_getpgid);
         0
     }
     let done = recorded(|| {
-        support::fork_and_wait(|| {
-            support::answer([(libc::SYS_getsid, KILL_PROCESS)], 0);
-            call(libc::SYS_getsid);
-        });
-        // A thread alone, and the last one of a process.
         support::thread(killed);
-        support::fork_and_wait(|| {
-            support::answer([(libc::SYS_getpriority, KILL_THREAD)], 0);
-            call(libc::SYS_getpriority);
-        });
         call(libc::SYS_getppid);
     });
     let Some(done) = done else { return };
-    let all = ["getsid", "getpgid", "getpriority"].map(|name| (name, Refusal::Signal));
-    assert_eq!(refused(&done), native(all));
+    assert_eq!(refused(&done), native([("getpgid", Refusal::Signal)]));
     let made = application(&done);
-    assert!(made.contains("getppid") && made.is_disjoint(&all.map(|(name, _)| name).into()), "{made:?}");
+    assert!(made.contains("getppid") && !made.contains("getpgid"), "{made:?}");
+}
+
+/// Not on arm64, where this is not seen (decision 025).
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_process_that_is_killed_for_a_call_has_made_it_in_vain() {
+    let done = recorded(|| {
+        for (number, action) in
+            [(libc::SYS_getsid, libc::SECCOMP_RET_KILL_PROCESS), (libc::SYS_getpriority, KILL_THREAD)]
+        {
+            support::fork_and_wait(|| {
+                support::answer([(number, action)], 0);
+                call(number);
+            });
+        }
+    });
+    let Some(done) = done else { return };
+    let all = ["getsid", "getpriority"].map(|name| (name, Refusal::Signal));
+    assert_eq!(refused(&done), native(all));
+    assert!(application(&done).is_disjoint(&all.map(|(name, _)| name).into()), "{done:?}");
 }
 
 /// A supervisor answers in the caller's place. If it says that the call has succeeded the program has made it, whoever did.
