@@ -219,7 +219,7 @@ impl Registers {
         }
     }
 
-    /// What the register of a call's result holds when seccomp has undone the call, to send a signal instead.
+    /// The value of the result's register if seccomp has undone the call, to send a signal instead.
     #[inline(always)]
     pub fn undone(self) -> u64 {
         /// `orig_x0`.

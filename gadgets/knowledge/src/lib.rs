@@ -53,11 +53,11 @@ pub mod on {
 ///   waits (by a debugger, a checkpoint, or a cgroup that is frozen).
 pub const ALWAYS: [&str; 5] = ["execve", "exit", "exit_group", "restart_syscall", "rt_sigreturn"];
 
-/// What a profile has to allow besides, where 32-bit programs run: what `rt_sigreturn` is for handlers of their older kind.
+/// Calls that a profile for 32-bit programs has to allow besides. `sigreturn` ends their older kind of signal handler.
 pub const ALWAYS_COMPAT: [&str; 1] = ["sigreturn"];
 
-/// What the vDSO answers without a system call, or by one, whatever the clock of the machine is (vdso(7)). A profile that was made on
-/// one machine is used on others.
+/// Calls that the vDSO makes only on some machines: it depends on their clock (vdso(7)). A profile that was made on one
+/// machine is used on others.
 pub const VDSO: [&str; 5] = ["clock_getres", "clock_gettime", "getcpu", "gettimeofday", "time"];
 
 /// What a profile has to allow besides, where an OCI runtime prepares the container under the filter.

@@ -90,7 +90,7 @@ fn namespaces(connection: &Connection) -> Vec<&str> {
 }
 
 async fn by_id(connection: &Connection, id: &str, looked: &mut Looked) -> Result<Option<Trace>> {
-    // What cannot be the value of a label is no id.
+    // An id is the value of a label.
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if id.is_empty() || id.len() > 63 || !id.chars().all(plain) {
         return Ok(None);

@@ -30,7 +30,7 @@ use crate::{
     target::{Wanted, object, subject},
 };
 
-/// How long to wait before something is tried again.
+/// The pause before another attempt.
 pub(crate) const AGAIN: Duration = Duration::from_millis(300);
 
 /// A Trace that is there.

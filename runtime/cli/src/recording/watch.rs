@@ -23,10 +23,10 @@ use crate::{
     live::{EVERY, Live},
 };
 
-/// How long the other nodes may take to begin once the first has.
+/// The time in which the other nodes have to begin after the first one.
 const STRAGGLERS: Duration = Duration::from_secs(10);
 
-/// How long an outage lasts before somebody is told.
+/// The length of an outage after which the user is told.
 const OUTAGE: Duration = Duration::from_secs(3);
 
 /// How long a right must be missing to be missing: an API server that has just started knows nobody's.
