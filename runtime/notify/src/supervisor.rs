@@ -40,8 +40,9 @@ pub(crate) fn start(shared: &Mapping) -> io::Result<UnixStream> {
         recording: false,
         last: None,
     };
-    // SAFETY: the child makes system calls and writes to shared memory, and never returns.
-    match unsafe { libc::fork() } {
+    // SAFETY: as `fork`, but without the handlers of the C library: the child makes system calls and writes to shared memory, and
+    // never returns. For each architecture the first argument is the flags, and the second one the stack.
+    match unsafe { libc::syscall(libc::SYS_clone, libc::c_long::from(APART), 0, 0, 0, 0) } {
         -1 => Err(io::Error::last_os_error()),
         0 => supervisor.run(its.as_raw_fd(), shared),
         _ => {
@@ -57,6 +58,10 @@ pub(crate) fn start(shared: &Mapping) -> io::Result<UnixStream> {
         }
     }
 }
+
+/// How the supervisor is forked. A tracer of gadgetd does not trace it: it would stop whoever answers at each of its calls, and
+/// signals would interrupt many more calls in that time.
+const APART: libc::c_int = libc::CLONE_UNTRACED | libc::SIGCHLD;
 
 /// Numbers of the calls by which a program asks for what it can't have under a filter with a listener.
 struct Asks {
@@ -216,7 +221,7 @@ enum Half {
 /// Makes two processes of one. The one that answers ends with the other one, and leaves the socket to it.
 fn divide() -> io::Result<Half> {
     let mut pidfd = -1;
-    let flags = libc::CLONE_PIDFD | libc::SIGCHLD;
+    let flags = libc::CLONE_PIDFD | APART;
     // SAFETY: this process has one thread and no handler of `fork` that matters: as `fork`, but without taking the C library's locks.
     // For each architecture the third argument is where the descriptor goes. The child only makes system calls.
     unsafe {

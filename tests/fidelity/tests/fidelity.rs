@@ -175,7 +175,7 @@ fn faithful(world: &World, way: Way, program: &Program) -> Result<()> {
     let Run { finished, truth, profile } = record(world, way, program)?;
     ensure!(finished.status.success(), "gadgetd did not report success: {finished:#?}");
     ensure!(truth.unknown.is_empty(), "numbers without a name: {:?}", truth.unknown);
-    compare(&truth, &profile)
+    compare(way, &truth, &profile)
 }
 
 /// A call that nobody can name is not passed over: the recording is reported as incomplete.
@@ -184,11 +184,11 @@ fn unknown_numbers(world: &World, way: Way) -> Result<()> {
     ensure!(truth.unknown == BTreeSet::from([9999]), "strace saw {:?}", truth.unknown);
     ensure!(finished.status.code() == Some(3), "an incomplete recording is exit code 3: {finished:#?}");
     ensure!(finished.stderr.contains("incomplete"), "gadgetd does not say that it is: {finished:#?}");
-    compare(&truth, &profile)
+    compare(way, &truth, &profile)
 }
 
 /// Every difference is one of those that are explained here, or an error.
-fn compare(truth: &Truth, profile: &Profile) -> Result<()> {
+fn compare(way: Way, truth: &Truth, profile: &Profile) -> Result<()> {
     let seen: BTreeSet<&str> = truth.calls.keys().map(|(_, name)| *name).collect();
     let recorded: BTreeSet<&str> = profile.names.iter().map(String::as_str).collect();
 
@@ -197,17 +197,18 @@ fn compare(truth: &Truth, profile: &Profile) -> Result<()> {
     let added = |name: &&&str| ALWAYS.contains(*name) || compat && **name == ALWAYS_COMPAT;
     let extra: Vec<_> = recorded.difference(&seen).filter(|name| !added(name)).collect();
     // Rule 2: a call that only ever was the last of a task, which was killed in it, may not have come as far
-    // as the tracepoint (see `Seen::NeverReturned`).
+    // as the tracepoint (see `Seen::NeverReturned`), or as the filter (see `Seen::Interrupted`).
+    let certain = if way == Way::Ebpf { Seen::Interrupted } else { Seen::Made };
     let made = |name: &&str| {
         ALWAYS.contains(name)
-            || truth.calls.iter().any(|((_, other), seen)| other == name && *seen == Seen::Made)
+            || truth.calls.iter().any(|((_, other), seen)| other == name && *seen >= certain)
     };
     let missing: Vec<_> =
         seen.iter().chain(&ALWAYS).filter(|name| made(name) && !recorded.contains(**name)).collect();
 
     // By ABI: the profile has an architecture for each. Rule 3: the native one is always there, for the start.
     let mut abis: BTreeSet<Abi> =
-        truth.calls.iter().filter(|(_, seen)| **seen == Seen::Made).map(|((abi, _), _)| *abi).collect();
+        truth.calls.iter().filter(|(_, seen)| **seen >= certain).map(|((abi, _), _)| *abi).collect();
     abis.insert(Abi::Native);
     let architectures: BTreeSet<String> = abis.into_iter().map(architecture).collect();
 
