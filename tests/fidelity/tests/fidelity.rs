@@ -96,10 +96,12 @@ struct Run {
 }
 
 /// How often a program is run, if it fails and gadgetd says that this may be its own doing: a signal may interrupt any call
-/// that waits to be answered (decision 020), and few programs expect that of `fork`. Under strace, which stops the process
-/// that answers at each of its calls, this is frequent while other programs run as well. So all attempts but the first
-/// run alone.
+/// that waits to be answered (decision 020), and few programs expect that of `fork`, or of `close`. This is more frequent
+/// while other programs run as well. So all attempts but the first run alone.
 const ATTEMPTS: usize = 5;
+
+/// When a program counts as hung, as a shell does that has not closed its end of a pipe.
+const HUNG: [&str; 2] = ["--timeout", "60s"];
 
 fn record(world: &World, way: Way, program: &Program) -> Result<Run> {
     static RUNNING: RwLock<()> = RwLock::new(());
@@ -141,6 +143,7 @@ fn attempt(world: &World, way: Way, program: &Program) -> Result<Run> {
     before.extend(strace::OPTIONS.map(OsStr::new));
     before.extend(["-o".as_ref(), trace.as_os_str(), "--".as_ref(), world.gadgetd.as_os_str()]);
     before.extend(["run", "seccomp", "--formatter", "oci", "--param", "phase=application"].map(OsStr::new));
+    before.extend(HUNG.map(OsStr::new));
     before.extend(["--param", "architectures=observed", "-o"].map(OsStr::new));
     // Without root `auto` has to find out by itself.
     let recorder = if way == Way::Ebpf { "ebpf" } else { "auto" };

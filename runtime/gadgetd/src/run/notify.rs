@@ -79,8 +79,8 @@ fn tell_interruptions(calls: u64) {
     if calls > 0 {
         note(&format!(
             "signals interrupted {calls} system calls before they were carried out: where the program has a handler without \
-             SA_RESTART, such a call failed with EINTR, also one that never does so otherwise (a shell may say \"Cannot fork\"); \
-             if that is why the command failed, run it again"
+             SA_RESTART, such a call failed with EINTR, also one that never does so otherwise (a shell may say \"Cannot fork\", or \
+             keep a pipe open and never end); if that is why the command failed, run it again"
         ));
     }
 }
