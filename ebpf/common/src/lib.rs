@@ -138,6 +138,17 @@ pub struct Slot {
     pub errnos: u64,
     /// Tasks under a filter of which could not be kept what they do: calls of theirs that a filter refused may be missing.
     pub lost_refusals: u64,
+    /// Processes of the application that were moved to a cgroup outside, where their calls are not recorded.
+    pub departed: u64,
+    /// The number of the last family: a process that came into the cgroup from outside, and what it forks.
+    pub families: u64,
+    /// Families of which it is certain what they are; bit `number % 64`.
+    pub resolved: u64,
+    /// Families of which it is not known yet whether they prepare the container or are its application, and which made calls;
+    /// bit `number % 64`.
+    pub undecided: u64,
+    /// Calls of those, by ABI. They are the application's if it never becomes known.
+    pub pending: [Bitmap; ABIS],
 }
 
 impl Slot {
@@ -154,6 +165,11 @@ impl Slot {
         refused: [[[0; WORDS]; ABIS]; REFUSALS],
         errnos: 0,
         lost_refusals: 0,
+        departed: 0,
+        families: 0,
+        resolved: 0,
+        undecided: 0,
+        pending: [[0; WORDS]; ABIS],
     };
 }
 

@@ -55,6 +55,13 @@ impl Shared {
         }
     }
 
+    /// Clears bits.
+    #[inline(always)]
+    pub fn clear(&self, bits: u64) {
+        // SAFETY: valid and aligned.
+        unsafe { asm!("lock *(u64 *)({at} + 0) &= {bits}", at = in(reg) self.0.get(), bits = in(reg) !bits) }
+    }
+
     /// Sets bits.
     #[inline(always)]
     pub fn set(&self, bits: u64) {

@@ -110,15 +110,6 @@ pub fn slot(key: Key) -> Option<u32> {
     current.then_some(value as u32)
 }
 
-/// The slot that the task had at its last call, whatever happened since.
-#[inline(always)]
-pub fn last_slot(task: Task) -> Option<u32> {
-    let key = Key::of(task);
-    let entry = key.entry();
-    let value = entry.value.load();
-    (entry.check.load() ^ value == key.0).then_some(value as u32)
-}
-
 /// Keeps what was looked up.
 #[inline(always)]
 pub fn store(key: Key, generation: Generation, slot: u32) {

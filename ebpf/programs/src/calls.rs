@@ -93,23 +93,31 @@ pub fn record_application(slot: *mut Slot, abi: u32, number: u64) {
         shared!((*slot).unknown_numbers).increment();
         return;
     }
+    // SAFETY: the map's value.
+    record(slot, unsafe { (&raw mut (*slot).application).cast() }, abi, number);
+}
+
+/// Records a call in one of a slot's bitmaps by ABI.
+#[inline(always)]
+pub fn record(slot: *mut Slot, bitmaps: *mut Bitmap, abi: u32, number: u64) {
     if abi as usize >= ABIS {
         return;
     }
-    // SAFETY: the map's value, and `abi` is in range.
-    let bitmap = unsafe { (&raw mut (*slot).application).cast::<Bitmap>().add(abi as usize) };
-    set(slot, bitmap, number);
+    // SAFETY: `abi` is in range.
+    set(slot, unsafe { bitmaps.add(abi as usize) }, number);
 }
 
 #[inline(always)]
 fn record_runtime(slot: *mut Slot, entrant: &mut Entrant, abi: u32, number: u64, registers: Registers) {
+    let marks = abi == ABI_NATIVE && entrant.passes_marker(number, registers);
+    lineage::doubt(entrant, slot, abi, number);
+    if marks {
+        return;
+    }
     if abi != ABI_NATIVE {
         if entrant.stage() != stage::NONE {
             shared!((*slot).foreign_runtime).increment();
         }
-        return;
-    }
-    if entrant.passes_marker(number, registers) {
         return;
     }
     if number >= u64::from(CALLS) {

@@ -1,4 +1,5 @@
-//! A task of an OCI runtime that prepares a container, and the calls that mark how far it has come.
+//! A task that came into a container's cgroup from outside, as those of an OCI runtime do that prepares the container, and the
+//! calls that mark how far it has come.
 
 use core::ptr;
 
@@ -6,7 +7,7 @@ use gadgetd_ebpf_common::{WORDS, stage};
 
 use crate::kernel::{KERNEL, Registers, known};
 
-/// A task of an OCI runtime, and how far it has come. Everything in `u64`s: values are copied whole.
+/// Such a task, and how far it has come. Everything in `u64`s: values are copied whole.
 #[repr(C)]
 pub struct Entrant {
     /// The cgroup that owns the slot of the container that it prepares.
@@ -15,12 +16,32 @@ pub struct Entrant {
     pub stage: u64,
     /// 1: it loaded a filter for every thread of its process.
     pub filters_all_threads: u64,
+    /// The number of its family in the slot.
+    pub family: u64,
+    /// 1: another entrant forked it.
+    pub forked: u64,
+    /// 1: it is certain that its family prepares the container: a marker was passed that nobody else passes.
+    pub certain: u64,
     /// Calls since the last marker, while at [`stage::ROOT`]. Whether they matter is known only when it execs: most
     /// runtimes reach a tighter stage before.
     pub since_marker: [u64; WORDS],
 }
 
 impl Entrant {
+    /// One that has just come into a cgroup.
+    #[inline(always)]
+    pub fn new(cgroup: u64, stage: u32, family: u64) -> Self {
+        Self {
+            cgroup,
+            stage: u64::from(stage),
+            filters_all_threads: 0,
+            family,
+            forked: 0,
+            certain: 0,
+            since_marker: [0; WORDS],
+        }
+    }
+
     #[inline(always)]
     pub fn stage(&self) -> u32 {
         self.stage as u32
@@ -47,6 +68,9 @@ impl Entrant {
         const KEYCTL_JOIN_SESSION_KEYRING: u32 = 1;
 
         let first = registers.argument::<0>() as u32;
+        if number == known(&KERNEL.markers.pivot_root) {
+            self.certain = 1;
+        }
         let reached = if number == known(&KERNEL.markers.pivot_root)
             || number == known(&KERNEL.markers.chroot)
             || number == known(&KERNEL.markers.setns)
@@ -56,8 +80,10 @@ impl Entrant {
             && first == KEYCTL_JOIN_SESSION_KEYRING
             && self.stage() == stage::ROOT
         {
+            self.certain = 1;
             stage::ROOT
         } else if number == known(&KERNEL.markers.prctl) && first == PR_GET_PDEATHSIG {
+            self.certain = 1;
             stage::PDEATHSIG
         } else if number == known(&KERNEL.markers.prctl) && first == PR_SET_SECCOMP {
             // libseccomp makes such calls without a program, to see what the kernel knows.

@@ -1,7 +1,15 @@
 //! Is a task the container's application, or an OCI runtime that prepares the container?
 //!
-//! A task that enters a recorded cgroup from outside is an entrant, and so is everything it forks, until it calls
-//! `exec` there: what it starts is the application. Names are never looked at.
+//! A task that enters a recorded cgroup from outside is an *entrant*, and so is everything it forks: a *family*. Names are
+//! never looked at. What is certain decides:
+//!
+//! - The task that entered executes a program: that program is the application.
+//! - A task of the family passes a marker of OCI runtimes: the family prepares the container. What the family then executes is the
+//!   application; what it had executed before is a hook.
+//! - Neither happens: the family may be a process that ran already and was moved into the container. Its calls are pending
+//!   until the recording is read; then they are the application's, and the doubt is counted.
+//!
+//! The task storage of an application's tasks says which container they belong to. So one that leaves is noticed.
 
 use core::ffi::c_void;
 
@@ -11,18 +19,18 @@ use aya_ebpf::{
     macros::{btf_tracepoint, tracepoint},
     programs::{BtfTracePointContext, TracePointContext},
 };
-use gadgetd_ebpf_common::{Slot, WORDS, flag, stage};
+use gadgetd_ebpf_common::{ABIS, CALLS, Slot, WORDS, flag, stage};
 
 use crate::{
     atomic::shared,
-    cache,
+    cache, calls,
     entrant::Entrant,
     kernel::{self, Binprm, Cgroup, Task},
-    maps::{CGROUPS, ENTRANTS, FILTERED, OWNERS, SLOTS},
+    maps::{CGROUPS, ENTRANTS, FILTERED, MEMBERS, OWNERS, SLOTS},
     refused, slots,
 };
 
-/// The running task's entry as an entrant of a slot, if it is one.
+/// The running task's entry as an entrant of a slot, if it is one; else it is the application.
 #[inline(always)]
 pub fn entrant(task: Task, index: u32, slot: *mut Slot) -> Option<&'static mut Entrant> {
     let owner = OWNERS.get(index)?.cgroup;
@@ -34,13 +42,19 @@ pub fn entrant(task: Task, index: u32, slot: *mut Slot) -> Option<&'static mut E
         }
         return Some(own);
     }
-    // A move into the cgroup is reported for the leader only; its other threads came along.
-    let leader = ENTRANTS.get(task.leader())?;
-    if leader.cgroup != owner {
+    if is_member(task, owner) {
         return None;
     }
-    let stage = if leader.filters_all_threads == 0 { stage::NONE } else { stage::FILTER };
-    begin(task, owner, stage, slot)
+    // A move into the cgroup is reported for the leader only; its other threads came along.
+    if let Some(leader) = ENTRANTS.get(task.leader())
+        && leader.cgroup == owner
+    {
+        let stage = if leader.filters_all_threads == 0 { stage::NONE } else { stage::FILTER };
+        let &mut Entrant { family, forked, certain, .. } = leader;
+        return begin(task, Entrant { forked, certain, ..Entrant::new(owner, stage, family) }, slot);
+    }
+    join(task, owner, slot);
+    None
 }
 
 #[inline(always)]
@@ -50,21 +64,73 @@ fn leader_filters_all(task: Task, owner: u64) -> bool {
         .is_some_and(|leader| leader.cgroup == owner && leader.filters_all_threads != 0)
 }
 
+/// Whether a task is the application of the container that owns a slot.
+#[inline(always)]
+fn is_member(task: Task, owner: u64) -> bool {
+    MEMBERS.get(task).is_some_and(|member| member.cgroup == owner)
+}
+
+/// Makes a task the application.
+#[inline(always)]
+fn join(task: Task, owner: u64, slot: *mut Slot) {
+    match MEMBERS.create(task, None) {
+        Some(member) => {
+            member.cgroup = owner;
+            member.outside = 0;
+        }
+        None => shared!((*slot).lost_phases).increment(),
+    }
+}
+
 /// Makes a task an entrant.
 #[inline(always)]
-fn begin(task: Task, owner: u64, stage: u32, slot: *mut Slot) -> Option<&'static mut Entrant> {
-    let entrant = ENTRANTS.create(task, None);
-    match entrant {
-        Some(entrant) => {
-            entrant.cgroup = owner;
-            entrant.stage = u64::from(stage);
-            entrant.filters_all_threads = 0;
-            entrant.forget_calls();
-            Some(entrant)
-        }
-        None => {
-            shared!((*slot).lost_phases).increment();
-            None
+fn begin(task: Task, mut initial: Entrant, slot: *mut Slot) -> Option<&'static mut Entrant> {
+    ENTRANTS.delete(task);
+    let entrant = ENTRANTS.create(task, Some(&mut initial));
+    if entrant.is_none() {
+        shared!((*slot).lost_phases).increment();
+    }
+    entrant
+}
+
+/// The bit of a family in a slot.
+#[inline(always)]
+fn bit(family: u64) -> u64 {
+    1 << (family & 63)
+}
+
+/// Keeps a call of an entrant for as long as it is not known what its family is.
+#[inline(always)]
+pub fn doubt(entrant: &Entrant, slot: *mut Slot, abi: u32, number: u64) {
+    let family = bit(entrant.family);
+    if shared!((*slot).resolved).load() & family != 0 {
+        return;
+    }
+    if entrant.certain != 0 {
+        resolve(entrant.family, slot);
+        return;
+    }
+    shared!((*slot).undecided).set(family);
+    if number < u64::from(CALLS) {
+        // SAFETY: the map's value.
+        calls::record(slot, unsafe { (&raw mut (*slot).pending).cast() }, abi, number);
+    }
+}
+
+/// It is certain what a family is, so its calls until now are not the application's.
+#[inline(always)]
+fn resolve(family: u64, slot: *mut Slot) {
+    let family = bit(family);
+    shared!((*slot).resolved).set(family);
+    let undecided = shared!((*slot).undecided);
+    undecided.clear(family);
+    // Calls of several families can't be told apart: those of one that stays undecided must not go with the others'.
+    if undecided.load() != 0 {
+        return;
+    }
+    for abi in 0..ABIS {
+        for word in 0..WORDS {
+            shared!((*slot).pending[abi][word]).store(0);
         }
     }
 }
@@ -80,37 +146,70 @@ fn slot_of(cgroup: u64) -> Option<u32> {
 #[inline(always)]
 fn enter(task: Task, index: u32) {
     let (Some(owner), Some(slot)) = (OWNERS.get(index), SLOTS.get_ptr_mut(index)) else { return };
-    if owner.flags & flag::ENTRY_APPLICATION == 0 {
-        // `crun exec` joins the container's namespaces first, and enters its cgroup then.
-        // SAFETY: the map's value.
-        let joined = unsafe { (*slot).mount_namespace };
-        let stage = if joined != 0 && joined == task.mount_namespace() { stage::ROOT } else { stage::NONE };
-        begin(task, owner.cgroup, stage, slot);
+    if owner.flags & flag::ENTRY_APPLICATION != 0 {
+        return join(task, owner.cgroup, slot);
     }
+    let families = shared!((*slot).families);
+    families.increment();
+    // Two that enter at the same instant may get one number: then both are undecided until both are certain.
+    let family = families.load();
+    shared!((*slot).resolved).clear(bit(family));
+    // `crun exec` joins the container's namespaces first, and enters its cgroup then.
+    let certain = has_joined(task, slot);
+    let stage = if certain { stage::ROOT } else { stage::NONE };
+    begin(task, Entrant { certain: u64::from(certain), ..Entrant::new(owner.cgroup, stage, family) }, slot);
 }
 
-/// A child inherits what its parent is; one that starts in another cgroup (`CLONE_INTO_CGROUP`) enters it.
+/// Whether a task is in the mount namespace of the container's application.
+#[inline(always)]
+fn has_joined(task: Task, slot: *mut Slot) -> bool {
+    // SAFETY: the map's value.
+    let application = unsafe { (*slot).mount_namespace };
+    application != 0 && application == task.mount_namespace()
+}
+
+/// A child inherits what its parent is; one that starts in another cgroup (`CLONE_INTO_CGROUP`) enters it, and leaves its parent's.
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn fork(ctx: BtfTracePointContext) -> i32 {
     let (parent, child) = (Task(ctx.arg(0)), Task(ctx.arg(1)));
     cache::forget(child);
-    let cgroup = child.cgroup_id();
-    let Some(index) = slot_of(cgroup) else { return 0 };
+    let (cgroup, origin) = (child.cgroup_id(), kernel::current_cgroup_id());
+    let index = slot_of(cgroup);
+    if origin != cgroup
+        && let Some(from) = slot_of(origin)
+        && index != Some(from)
+    {
+        depart_at_birth(parent, from);
+    }
+    let Some(index) = index else { return 0 };
     refused::fork(child, index);
-    let origin = kernel::current_cgroup_id();
     if origin != cgroup && slot_of(origin) != Some(index) {
         enter(child, index);
         return 0;
     }
-    let Some(slot) = SLOTS.get_ptr_mut(index) else { return 0 };
-    let Some(entrant) = entrant(parent, index, slot) else { return 0 };
-    if ENTRANTS.create(child, Some(entrant)).is_none() {
-        shared!((*slot).lost_phases).increment();
+    let (Some(owner), Some(slot)) = (OWNERS.get(index), SLOTS.get_ptr_mut(index)) else { return 0 };
+    match entrant(parent, index, slot) {
+        Some(entrant) => match ENTRANTS.create(child, Some(entrant)) {
+            Some(entrant) if child.leader().0 == child.0 => entrant.forked = 1,
+            Some(_) => {} // A thread is what its process is.
+            None => shared!((*slot).lost_phases).increment(),
+        },
+        None => join(child, owner.cgroup, slot),
     }
     0
 }
 
-/// What an entrant starts is the application.
+/// A child of the application starts its life outside.
+#[inline(always)]
+fn depart_at_birth(parent: Task, from: u32) {
+    if let (Some(owner), Some(slot)) = (OWNERS.get(from), SLOTS.get_ptr_mut(from))
+        && is_member(parent, owner.cgroup)
+    {
+        shared!((*slot).departed).increment();
+    }
+}
+
+/// What an entrant executes is the application, if it is certain that it is no hook.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn exec(ctx: BtfTracePointContext) -> i32 {
     executes(Task(ctx.arg(0)), Binprm(ctx.arg(2)).filename());
@@ -139,6 +238,11 @@ fn executes(task: Task, filename: *const c_void) {
         && let (Some(owner), Some(slot)) = (OWNERS.get(index), SLOTS.get_ptr_mut(index))
         && owner.cgroup == entrant.cgroup
     {
+        if entrant.forked != 0 && entrant.certain == 0 && entrant.stage() < stage::FILTER && !has_joined(task, slot) {
+            // A hook, or a program that a process executes which was moved in.
+            return;
+        }
+        resolve(entrant.family, slot);
         // SAFETY: the map's value.
         unsafe { (*slot).mount_namespace = task.mount_namespace() };
         if entrant.stage() == stage::ROOT {
@@ -147,6 +251,7 @@ fn executes(task: Task, filename: *const c_void) {
                 slots::merge(slot, unsafe { &raw mut (*slot).runtime[0] }, word, entrant.since_marker[word]);
             }
         }
+        join(task, owner.cgroup, slot);
     }
     ENTRANTS.delete(task);
 }
@@ -200,19 +305,38 @@ fn moved(task: Task, index: Option<u32>) {
         }
         ENTRANTS.delete(task);
     }
+    if let Some(member) = MEMBERS.get(task) {
+        if member.cgroup == owner {
+            // About in the container, or back in it.
+            member.outside = 0;
+            return;
+        }
+        if member.outside == 0 {
+            member.outside = 1;
+            depart(member.cgroup);
+        }
+    }
     if let Some(index) = index
-        && !is_inside(task, index)
+        && !is_moved_inside(task, index)
     {
         enter(task, index);
     }
 }
 
-/// Whether a task that was just moved to one of the slot's cgroups came from another one of them: the container
-/// moves its own processes about.
+/// A process of the application was moved to a cgroup outside.
 #[inline(always)]
-fn is_inside(task: Task, index: u32) -> bool {
-    if cache::last_slot(task) == Some(index) {
-        return true;
+fn depart(cgroup: u64) {
+    if let Some(index) = slot_of(cgroup)
+        && let (Some(owner), Some(slot)) = (OWNERS.get(index), SLOTS.get_ptr_mut(index))
+        && owner.cgroup == cgroup
+    {
+        shared!((*slot).departed).increment();
     }
+}
+
+/// Whether another process of the container moved a task to one of the slot's cgroups: the container moves its own processes about. (A task
+/// that was there before the recording began, and has made no call since, is nobody's yet.)
+#[inline(always)]
+fn is_moved_inside(task: Task, index: u32) -> bool {
     Task::current() != task && slot_of(kernel::current_cgroup_id()) == Some(index)
 }

@@ -40,9 +40,22 @@ pub static EVENTS: RingBuf<Event, 262_144> = RingBuf::new();
 #[btf_map]
 pub static ENROL_NEW: Array<u64, 1> = Array::new();
 
-/// Tasks of OCI runtimes that prepare a container. It goes away with the task.
+/// Tasks that came into a container's cgroup from outside, and have executed no program there. It goes away with the task.
 #[btf_map]
 pub static ENTRANTS: TaskStorage<Entrant> = TaskStorage::new();
+
+/// Tasks of applications.
+#[btf_map]
+pub static MEMBERS: TaskStorage<Member> = TaskStorage::new();
+
+/// A task of an application.
+#[repr(C)]
+pub struct Member {
+    /// The cgroup that owns the slot of its container.
+    pub cgroup: u64,
+    /// 1: it was moved elsewhere.
+    pub outside: u64,
+}
 
 /// Tasks of recorded cgroups under a seccomp filter: 1 while in a call that the filter let run.
 #[btf_map]

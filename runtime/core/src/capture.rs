@@ -92,6 +92,11 @@ pub enum Loss {
     SeccompRefused(u64),
     /// Tasks under a seccomp filter that could not be watched: which of their calls the filter refused is not known.
     Refusals(u64),
+    /// Processes of the container or command that moved to a cgroup outside, or began in one: what they did there is missing.
+    Departures(u64),
+    /// Processes that came into the container while they ran, and may be its application or an OCI runtime that prepares it. Their calls
+    /// count as the application's; those that they made before are missing.
+    Undecided(u64),
 }
 
 impl Loss {
@@ -104,6 +109,8 @@ impl Loss {
             (Self::Phases(a), Self::Phases(b)) => Self::Phases(a + b),
             (Self::SeccompRefused(a), Self::SeccompRefused(b)) => Self::SeccompRefused(a + b),
             (Self::Refusals(a), Self::Refusals(b)) => Self::Refusals(a + b),
+            (Self::Departures(a), Self::Departures(b)) => Self::Departures(a + b),
+            (Self::Undecided(a), Self::Undecided(b)) => Self::Undecided(a + b),
             // Counted for the whole machine: both captures tell of the same events.
             (Self::SlotsExhausted(a), Self::SlotsExhausted(b)) => Self::SlotsExhausted(a.max(b)),
             (Self::MissedEvents(a), Self::MissedEvents(b)) => Self::MissedEvents(a.max(b)),
@@ -126,6 +133,14 @@ impl fmt::Display for Loss {
             Self::Refusals(n) => {
                 write!(f, "{n} calls of tasks under a seccomp filter, which may have been refused")
             }
+            Self::Departures(n) => {
+                write!(f, "{n} processes that left the recorded cgroup: what they did elsewhere is missing")
+            }
+            Self::Undecided(n) => write!(
+                f,
+                "{n} processes that came into the recorded cgroup while they ran: what they did before is missing, and if they are \
+                 an OCI runtime's, the result has too many calls"
+            ),
             Self::SeccompRefused(n) => write!(
                 f,
                 "{n} requests for a seccomp listener or seccomp's strict mode, which the kernel refused because of the recorder"

@@ -13,7 +13,7 @@ use gadgetd_core::{
     Refusal, RefusedCall, Syscall, SyscallSource,
 };
 use gadgetd_ebpf_common::{
-    ARM_PRIVATE, ARM_PRIVATE_COUNT, Bitmap, CALLS, Event, Owner, PATH, Slot, event, flag, refusal, stage,
+    ABIS, ARM_PRIVATE, ARM_PRIVATE_COUNT, Bitmap, CALLS, Event, Owner, PATH, Slot, event, flag, refusal, stage,
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -309,7 +309,8 @@ impl SyscallSource for Tracer {
             refused: refused(&slot),
             completeness: Completeness {
                 losses: losses(&owner, &slot).chain(self.losses()?).collect(),
-                from_start: owner.flags & flag::FROM_START != 0,
+                // Who was moved in had begun elsewhere.
+                from_start: owner.flags & flag::FROM_START != 0 && slot.undecided == 0,
             },
             since_new: since(slot.last_new),
         })
@@ -399,10 +400,13 @@ impl CgroupSource for Tracer {
 fn syscalls(slot: &Slot) -> Vec<Syscall> {
     let runtime = under_filter(slot);
     let mut calls = Vec::new();
-    for (abi, application) in Abi::ALL.into_iter().zip(&slot.application) {
+    // Of whom it is not known whether they are the application: a profile without their calls might break it.
+    let pending = if slot.undecided == 0 { [Bitmap::default(); ABIS] } else { slot.pending };
+    for ((abi, certain), pending) in Abi::ALL.into_iter().zip(&slot.application).zip(&pending) {
+        let application: Bitmap = std::array::from_fn(|word| certain[word] | pending[word]);
         let runtime = if abi == Abi::Native { &runtime } else { &Bitmap::default() };
         for number in 0..CALLS {
-            let phases = Phases { runtime: has(runtime, number), application: has(application, number) };
+            let phases = Phases { runtime: has(runtime, number), application: has(&application, number) };
             if phases.runtime || phases.application {
                 calls.push(Syscall { abi, number: called(Machine::current(), abi, number), phases });
             }
@@ -450,6 +454,8 @@ fn losses(owner: &Owner, slot: &Slot) -> impl Iterator<Item = Loss> {
         counted(slot.lost_children + owner.lost_children, Loss::ChildCgroups),
         counted(slot.lost_phases, Loss::Phases),
         counted(slot.lost_refusals, Loss::Refusals),
+        counted(slot.departed, Loss::Departures),
+        counted(slot.undecided.count_ones().into(), Loss::Undecided),
     ];
     all.into_iter().flatten()
 }

@@ -1,9 +1,9 @@
-//! The real program in the real kernel: who is recorded, as what, and where. Needs root.
+//! The real program in the real kernel: what is recorded, and where. Needs root.
 #![allow(unsafe_code, reason = "forks children that make exactly the calls they are told to")]
 
 mod support;
 
-use std::{fs, os::unix::fs::MetadataExt, process::Command};
+use std::{fs, os::unix::fs::MetadataExt};
 
 use gadgetd_core::{Abi, CgroupEvent, CgroupId, CgroupSource, Entry, Loss, Machine, SyscallSource};
 use gadgetd_tracer::{Tracer, TracerError};
@@ -230,218 +230,6 @@ fn cgroups_below_belong_to_it_whoever_makes_them_and_when() {
 }
 
 #[test]
-fn what_prepares_the_container_is_not_the_application() {
-    let Some(mut tracer) = load(16) else { return };
-    let cgroup = Cgroup::new();
-    tracer.enrol(cgroup.id(), Entry::Runtime).expect("a cgroup that exists");
-    Child::into(&cgroup, || {
-        call(libc::SYS_getsid);
-        support::fork_and_wait(|| call(libc::SYS_getsid));
-        support::exec(c"/bin/true");
-    })
-    .succeeds();
-    let recorded = tracer.read(cgroup.id()).expect("enrolled");
-    let calls = application(&recorded);
-    assert!(calls.contains("exit_group") && calls.contains("mmap"), "the program's calls: {calls:?}");
-    assert!(!calls.contains("getsid") && !calls.contains("execve"), "{calls:?}");
-    assert_eq!(runtime(&recorded), set([]), "no marker was passed");
-}
-
-#[test]
-fn what_the_application_starts_is_the_application() {
-    let Some(mut tracer) = load(16) else { return };
-    let cgroup = Cgroup::new();
-    tracer.enrol(cgroup.id(), Entry::Runtime).expect("a cgroup that exists");
-    let script = c"/bin/sh -c '/bin/true; /bin/true'; kill -0 $$";
-    Child::into(&cgroup, || support::exec_with([c"/bin/sh", c"-c", script])).succeeds();
-    let recorded = tracer.read(cgroup.id()).expect("enrolled");
-    let calls = application(&recorded);
-    assert!(calls.is_superset(&set(["execve", "kill", "exit_group"])), "{calls:?}");
-}
-
-/// The calls of a runtime that passes these markers, with one telling call after each.
-fn prepare(root: bool, pdeathsig: bool, filter: bool) -> impl FnOnce() {
-    move || {
-        call(libc::SYS_getsid);
-        if root {
-            support::chroot();
-            call(libc::SYS_getpid);
-        }
-        if pdeathsig {
-            support::pdeathsig();
-            call(libc::SYS_getuid);
-        }
-        support::probe_seccomp();
-        if filter {
-            support::load_filter(Loader::Prctl);
-            call(libc::SYS_getgid);
-        }
-        support::exec(c"/bin/true");
-    }
-}
-
-#[test]
-fn of_the_runtime_only_what_a_filter_must_allow_is_kept() {
-    let Some(mut tracer) = load(16) else { return };
-    let cases = [
-        ((true, true, true), set(["getgid", "execve"])),
-        ((true, false, true), set(["getgid", "execve"])),
-        ((true, true, false), set(["getuid", "seccomp", "prctl", "execve"])),
-        ((true, false, false), set(["getpid", "seccomp", "prctl", "execve"])),
-        ((false, false, false), set([])),
-    ];
-    for ((root, pdeathsig, filter), kept) in cases {
-        let cgroup = Cgroup::new();
-        tracer.enrol(cgroup.id(), Entry::Runtime).expect("a cgroup that exists");
-        Child::into(&cgroup, prepare(root, pdeathsig, filter)).succeeds();
-        let recorded = tracer.read(cgroup.id()).expect("enrolled");
-        assert_eq!(runtime(&recorded), kept, "root {root}, pdeathsig {pdeathsig}, filter {filter}");
-        let calls = application(&recorded);
-        assert!(!calls.contains("execve") && calls.contains("exit_group"), "{calls:?}");
-        tracer.release(cgroup.id()).expect("enrolled");
-    }
-}
-
-#[test]
-fn a_session_adds_what_it_needs() {
-    let Some(mut tracer) = load(16) else { return };
-    let cgroup = Cgroup::new();
-    tracer.enrol(cgroup.id(), Entry::Runtime).expect("a cgroup that exists");
-    Child::into(&cgroup, prepare(true, true, false)).succeeds();
-    // runc in an `exec` session makes no PDEATHSIG call: what it does after its last marker counts.
-    Child::into(&cgroup, || {
-        support::chroot();
-        call(libc::SYS_getsid);
-        support::join_keyring();
-        call(libc::SYS_getgid);
-        support::exec(c"/bin/true");
-    })
-    .succeeds();
-    // One that fails on its way needs nothing.
-    Child::into(&cgroup, || {
-        support::chroot();
-        call(libc::SYS_getpgid);
-    })
-    .succeeds();
-    let recorded = tracer.read(cgroup.id()).expect("enrolled");
-    assert_eq!(runtime(&recorded), set(["getuid", "seccomp", "prctl", "getgid", "execve"]));
-}
-
-#[test]
-fn only_threads_under_the_filter_count() {
-    let Some(mut tracer) = load(16) else { return };
-    let cgroup = Cgroup::new();
-    tracer.enrol(cgroup.id(), Entry::Runtime).expect("a cgroup that exists");
-    Child::into(&cgroup, || {
-        support::chroot();
-        // Two children that were there before the filter, and one that came after.
-        support::fork_and_wait(|| call(libc::SYS_getsid));
-        support::load_filter(Loader::Seccomp);
-        support::fork_and_wait(|| call(libc::SYS_getgid));
-        support::exec(c"/bin/true");
-    })
-    .succeeds();
-    let kept = runtime(&tracer.read(cgroup.id()).expect("enrolled"));
-    assert!(kept.contains("getgid") && kept.contains("execve"), "{kept:?}");
-    assert!(!kept.contains("getsid") && !kept.contains("chroot"), "{kept:?}");
-}
-
-#[test]
-fn a_runtime_that_starts_its_own_copy_is_still_the_runtime() {
-    let Some(mut tracer) = load(16) else { return };
-    let cgroup = Cgroup::new();
-    tracer.enrol(cgroup.id(), Entry::Runtime).expect("a cgroup that exists");
-    Child::into(&cgroup, || support::exec_descriptor(c"/bin/true")).succeeds();
-    let recorded = tracer.read(cgroup.id()).expect("enrolled");
-    assert_eq!(application(&recorded), set([]), "/bin/true stood for the runtime's copy");
-
-    // After a marker it is a program like any other.
-    Child::into(&cgroup, || {
-        support::chroot();
-        support::exec_descriptor(c"/bin/true");
-    })
-    .succeeds();
-    let calls = application(&tracer.read(cgroup.id()).expect("enrolled"));
-    assert!(calls.contains("exit_group"), "{calls:?}");
-}
-
-#[test]
-fn threads_come_along_when_their_process_is_moved() {
-    let Some(mut tracer) = load(16) else { return };
-    let cgroup = Cgroup::new();
-    tracer.enrol(cgroup.id(), Entry::Runtime).expect("a cgroup that exists");
-    // Threads that do nothing but ask for their session, until they are gone with the exec.
-    let script = "import os, threading, time, sys
-def ask():
-    while True: os.getsid(0)
-for _ in range(3): threading.Thread(target=ask, daemon=True).start()
-for _ in range(1000): os.getsid(0)
-open(sys.argv[1], 'w').write('0')
-for _ in range(1000): os.getsid(0)
-os.execv('/bin/true', ['true'])";
-    let procs = cgroup.path().join("cgroup.procs");
-    let status =
-        Command::new("python3").args(["-c", script]).arg(procs).status().expect("python3 is installed");
-    assert!(status.success());
-    let recorded = tracer.read(cgroup.id()).expect("enrolled");
-    let calls = application(&recorded);
-    assert!(calls.contains("exit_group"), "{calls:?}");
-    assert!(!calls.contains("getsid"), "its threads are the runtime, too: {calls:?}");
-    assert!(recorded.completeness.is_complete(), "{:?}", recorded.completeness);
-}
-
-#[test]
-fn a_filter_for_all_threads_counts_for_all() {
-    let Some(mut tracer) = load(16) else { return };
-    let script = "import ctypes, os, sys, threading
-class Program(ctypes.Structure):
-    _fields_ = [('len', ctypes.c_ushort), ('filter', ctypes.POINTER(ctypes.c_ulonglong))]
-allow = ctypes.c_ulonglong(0x7fff0000 << 32 | 6)
-program = Program(1, ctypes.pointer(allow))
-come, go = os.pipe()
-def ask():
-    os.read(come, 1)
-    os.getsid(0)
-thread = threading.Thread(target=ask)
-thread.start()
-open(sys.argv[1], 'w').write('0')
-seccomp, mode_filter, flags = int(sys.argv[2]), 1, int(sys.argv[3])
-assert ctypes.CDLL(None).syscall(seccomp, mode_filter, flags, ctypes.byref(program)) == 0
-os.write(go, b'1')
-thread.join()
-os.execv('/bin/true', ['true'])";
-    for (flags, counts) in [(libc::SECCOMP_FILTER_FLAG_TSYNC, true), (0, false)] {
-        let cgroup = Cgroup::new();
-        tracer.enrol(cgroup.id(), Entry::Runtime).expect("a cgroup that exists");
-        let mut python = Command::new("python3");
-        python.args(["-c", script]).arg(cgroup.path().join("cgroup.procs"));
-        python.args([libc::SYS_seccomp.to_string(), flags.to_string()]);
-        assert!(python.status().expect("python3 is installed").success());
-        let recorded = tracer.read(cgroup.id()).expect("enrolled");
-        assert_eq!(runtime(&recorded).contains("getsid"), counts, "flags {flags}: {recorded:?}");
-        assert!(runtime(&recorded).contains("execve"), "flags {flags}: {recorded:?}");
-        assert!(!application(&recorded).contains("getsid"), "flags {flags}: {recorded:?}");
-    }
-}
-
-#[test]
-fn a_process_can_start_in_the_cgroup() {
-    let Some(mut tracer) = load(16) else { return };
-    for (entry, kept) in [(Entry::Application, true), (Entry::Runtime, false)] {
-        let cgroup = Cgroup::new();
-        tracer.enrol(cgroup.id(), entry).expect("a cgroup that exists");
-        Child::cloned_into(&cgroup, || {
-            call(libc::SYS_getsid);
-            support::exec(c"/bin/true");
-        })
-        .succeeds();
-        let calls = application(&tracer.read(cgroup.id()).expect("enrolled"));
-        assert_eq!(calls.contains("getsid"), kept, "{entry:?}: {calls:?}");
-        assert!(calls.contains("exit_group"), "{entry:?}: {calls:?}");
-    }
-}
-
-#[test]
 fn new_cgroups_get_slots_until_there_are_none() {
     let Some(mut tracer) = load(2) else { return };
     let first = Cgroup::new();
@@ -500,12 +288,14 @@ fn enrolling_twice_keeps_what_was_recorded() {
     let cgroup = Cgroup::new();
     tracer.enrol(cgroup.id(), Entry::Runtime).expect("a cgroup that exists");
     Child::into(&cgroup, || call(libc::SYS_getuid)).succeeds();
-    assert_eq!(application(&tracer.read(cgroup.id()).expect("enrolled")), set([]));
+    assert_eq!(application(&tracer.read(cgroup.id()).expect("enrolled")), set(["getuid", "exit_group"]));
     tracer.enrol(cgroup.id(), Entry::Application).expect("a cgroup that is enrolled");
     Child::into(&cgroup, || call(libc::SYS_getgid)).succeeds();
     tracer.enrol(cgroup.id(), Entry::Runtime).expect("a cgroup that is enrolled");
     Child::into(&cgroup, || call(libc::SYS_getpid)).succeeds();
-    assert_eq!(application(&tracer.read(cgroup.id()).expect("enrolled")), set(["getgid", "exit_group"]));
+    let recorded = tracer.read(cgroup.id()).expect("enrolled");
+    assert_eq!(application(&recorded), set(["getuid", "getgid", "getpid", "exit_group"]));
+    assert_eq!(recorded.completeness.losses, [Loss::Undecided(2)], "whether they were a runtime's is not known");
     assert_eq!(tracer.enrolled().expect("readable").len(), 1);
 }
 

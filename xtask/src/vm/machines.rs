@@ -16,6 +16,8 @@ pub(super) struct Machine {
 
 const RECORDS: Step = Step::Tests { shows: "records", program: "kernel", only: &[], under: "" };
 const REFUSED: Step = Step::Tests { shows: "refused calls", program: "refused", only: &[], under: "" };
+const LINEAGE: Step =
+    Step::Tests { shows: "who is the application", program: "lineage", only: &[], under: "" };
 const OUTLIVES: Step = Step::Tests {
     shows: "goes on after kill -9",
     program: "pinned",
@@ -49,10 +51,10 @@ const ENFORCED: Step = Step::Tests {
     ],
     under: "",
 };
-const EVERYTHING: &[Step] = &[RECORDS, REFUSED, OUTLIVES, FAITHFUL, ENFORCED];
+const EVERYTHING: &[Step] = &[RECORDS, LINEAGE, REFUSED, OUTLIVES, FAITHFUL, ENFORCED];
 
 /// Of gadgetd itself only the kernel side is built for arm64 here: all of it would take as long as the rest of this tier.
-const ARM64: &[Step] = &[RECORDS, REFUSED, OUTLIVES];
+const ARM64: &[Step] = &[RECORDS, LINEAGE, REFUSED, OUTLIVES];
 
 const fn refuses(because: &'static str, sentence: &'static str) -> Step {
     Step::Refuses { because, under: "", arguments: "run seccomp --recorder ebpf -- true", sentence }

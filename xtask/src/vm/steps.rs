@@ -47,6 +47,7 @@ impl Step {
             Self::Tests { program: "enforced", .. } => &["enforced", "gadgetd"],
             Self::Tests { program: "pinned", .. } => &["pinned"],
             Self::Tests { program: "refused", .. } => &["refused"],
+            Self::Tests { program: "lineage", .. } => &["lineage"],
             Self::Tests { .. } => &["kernel"],
             Self::Refuses { .. } => &["gadgetd"],
         }

@@ -145,7 +145,7 @@ impl Observer for Metrics {
     }
 }
 
-const KINDS: [&str; 8] = [
+const KINDS: [&str; 10] = [
     "unknown-numbers",
     "foreign-runtime-calls",
     "slots-exhausted",
@@ -154,6 +154,8 @@ const KINDS: [&str; 8] = [
     "missed-events",
     "seccomp-refused",
     "refusals",
+    "departures",
+    "undecided",
 ];
 
 fn kind(loss: Loss) -> (&'static str, u64) {
@@ -166,6 +168,8 @@ fn kind(loss: Loss) -> (&'static str, u64) {
         Loss::MissedEvents(n) => (5, n),
         Loss::SeccompRefused(n) => (6, n),
         Loss::Refusals(n) => (7, n),
+        Loss::Departures(n) => (8, n),
+        Loss::Undecided(n) => (9, n),
     };
     (KINDS[index], count)
 }

@@ -165,8 +165,12 @@ impl From<&Completeness> for wit::Completeness {
             Loss::SlotsExhausted(n) => wit::Loss::SlotsExhausted(n),
             Loss::ChildCgroups(n) => wit::Loss::ChildCgroups(n),
             Loss::Phases(n) => wit::Loss::Phases(n),
-            // The contract has no case of its own for the latter, and can't get one: that would break modules.
-            Loss::MissedEvents(n) | Loss::SeccompRefused(n) | Loss::Refusals(n) => wit::Loss::MissedEvents(n),
+            // The contract has no case of its own for the others, and can't get one: that would break modules.
+            Loss::MissedEvents(n)
+            | Loss::SeccompRefused(n)
+            | Loss::Refusals(n)
+            | Loss::Departures(n)
+            | Loss::Undecided(n) => wit::Loss::MissedEvents(n),
         });
         Self { losses: losses.collect(), from_start: completeness.from_start }
     }

@@ -240,20 +240,14 @@ impl Child {
         Self::fork(None, what)
     }
 
+    pub(crate) fn pid(&self) -> c_int {
+        self.pid
+    }
+
     fn fork(cgroup: Option<RawFd>, what: impl FnOnce()) -> Self {
-        const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
         let (said, says) = pipe();
         let (hears, tell) = pipe();
-        // `struct clone_args`: flags, pidfd, child_tid, parent_tid, exit_signal, stack, its size, tls, set_tid, its
-        // size, cgroup.
-        let mut arguments = [0_u64; 11];
-        arguments[4] = u64::from(libc::SIGCHLD.unsigned_abs());
-        if let Some(cgroup) = cgroup {
-            arguments[0] = CLONE_INTO_CGROUP;
-            arguments[10] = u64::from(cgroup.unsigned_abs());
-        }
-        // SAFETY: a plain fork; the child only calls what may be called after one, and never returns.
-        let pid = unsafe { syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments)) };
+        let pid = clone_into(cgroup);
         assert!(pid >= 0, "{}", std::io::Error::last_os_error());
         if pid == 0 {
             SAYS.store(says.as_raw_fd(), Ordering::Relaxed);
@@ -290,6 +284,21 @@ impl Child {
         assert_eq!(unsafe { libc::waitpid(self.pid, &raw mut status, 0) }, self.pid);
         assert_eq!(status, 0, "how the child ended");
     }
+}
+
+/// Forks a child that starts in a cgroup, or in that of its parent. It may only call what may be called after a fork.
+fn clone_into(cgroup: Option<RawFd>) -> c_long {
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    // `struct clone_args`: flags, pidfd, child_tid, parent_tid, exit_signal, stack, its size, tls, set_tid, its
+    // size, cgroup.
+    let mut arguments = [0_u64; 11];
+    arguments[4] = u64::from(libc::SIGCHLD.unsigned_abs());
+    if let Some(cgroup) = cgroup {
+        arguments[0] = CLONE_INTO_CGROUP;
+        arguments[10] = u64::from(cgroup.unsigned_abs());
+    }
+    // SAFETY: a plain fork.
+    unsafe { syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments)) }
 }
 
 fn pipe() -> (OwnedFd, OwnedFd) {
@@ -357,15 +366,18 @@ pub(crate) fn interrupt_until_told() {
 }
 
 pub(crate) fn fork_and_wait(what: impl FnOnce()) {
-    // SAFETY: as in `Child::fork`.
-    unsafe {
-        let pid = syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0);
-        if pid == 0 {
-            what();
-            exit(0);
-        }
-        syscall(libc::SYS_wait4, pid, 0, 0, 0);
+    fork_while(what, || {});
+}
+
+/// The same; the child starts in a cgroup.
+pub(crate) fn fork_into_and_wait(cgroup: &File, what: impl FnOnce()) {
+    let pid = clone_into(Some(cgroup.as_raw_fd()));
+    if pid == 0 {
+        what();
+        exit(0);
     }
+    // SAFETY: no place for the status.
+    unsafe { syscall(libc::SYS_wait4, pid, 0, 0, 0) };
 }
 
 /// One child does the first thing while the caller does the second.
@@ -395,13 +407,13 @@ pub(crate) fn exec_with<const N: usize>(arguments: [&CStr; N]) {
 }
 
 /// Starts a program without naming it.
-pub(crate) fn exec_descriptor(program: &CStr) {
-    let pointers = pointers([program]);
+pub(crate) fn exec_descriptor<const N: usize>(arguments: [&CStr; N]) {
+    let pointers = pointers(arguments);
     let environment: [*const c_char; 1] = [ptr::null()];
     // SAFETY: strings, and lists that end with null.
     unsafe {
         let fd =
-            syscall(libc::SYS_openat, libc::AT_FDCWD, program.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+            syscall(libc::SYS_openat, libc::AT_FDCWD, pointers[0], libc::O_RDONLY | libc::O_CLOEXEC);
         let (list, flags) = (pointers.as_ptr(), libc::AT_EMPTY_PATH);
         syscall(libc::SYS_execveat, fd, c"".as_ptr(), list, environment.as_ptr(), flags);
     }
