@@ -16,6 +16,7 @@ use crate::{
     cache,
     kernel::{self, Cgroup},
     maps::{CGROUPS, ENROL_NEW, EVENTS, FREE, LOSSES, OWNERS, SLOTS},
+    slots::{NO_SLOT, slot_index},
 };
 
 /// A cgroup was made; nobody can see it yet.
@@ -34,17 +35,6 @@ pub fn mkdir(ctx: BtfTracePointContext) -> i32 {
         open(cgroup.id(), ctx.arg(1));
     }
     0
-}
-
-/// What [`slot_index`] gives for a cgroup without a slot.
-const NO_SLOT: u32 = u32::MAX;
-
-/// The slot that a cgroup records into. (Not an `Option`: the compiler would copy a payload that is not there from one
-/// place on the stack to another, and before Linux 6.3 the verifier refuses to read what was never written.)
-#[inline(always)]
-fn slot_index(cgroup: u64) -> u32 {
-    // SAFETY: a copy is taken at once.
-    unsafe { CGROUPS.get(cgroup) }.map_or(NO_SLOT, |index| *index)
 }
 
 #[inline(always)]

@@ -27,7 +27,8 @@ use crate::{
     entrant::Entrant,
     kernel::{self, Binprm, Cgroup, Task},
     maps::{CGROUPS, ENTRANTS, FILTERED, MEMBERS, OWNERS, SLOTS},
-    refused, slots,
+    refused,
+    slots::{self, NO_SLOT, slot_index},
 };
 
 /// The running task's entry as an entrant of a slot, if it is one; else it is the application.
@@ -53,7 +54,16 @@ pub fn entrant(task: Task, index: u32, slot: *mut Slot) -> Option<&'static mut E
         let &mut Entrant { family, forked, certain, .. } = leader;
         return begin(task, Entrant { forked, certain, ..Entrant::new(owner, stage, family) }, slot);
     }
-    join(task, owner, slot);
+    if is_member(task.leader(), owner) {
+        join(task, owner, false, slot);
+        return None;
+    }
+    // The kernel reports a move after it happened. So this task is just coming in, if nobody was there before the recording began.
+    if OWNERS.get(index)?.flags & flag::FROM_START != 0 {
+        enter(task, index);
+        return ENTRANTS.get(task).filter(|entrant| entrant.cgroup == owner);
+    }
+    join(task, owner, true, slot);
     None
 }
 
@@ -72,25 +82,31 @@ fn is_member(task: Task, owner: u64) -> bool {
 
 /// Makes a task the application.
 #[inline(always)]
-fn join(task: Task, owner: u64, slot: *mut Slot) {
+fn join(task: Task, owner: u64, found: bool, slot: *mut Slot) {
     match MEMBERS.create(task, None) {
         Some(member) => {
             member.cgroup = owner;
             member.outside = 0;
+            member.found = u64::from(found);
         }
+        None if is_member(task, owner) => {}
         None => shared!((*slot).lost_phases).increment(),
     }
 }
 
 /// Makes a task an entrant.
 #[inline(always)]
-fn begin(task: Task, mut initial: Entrant, slot: *mut Slot) -> Option<&'static mut Entrant> {
-    ENTRANTS.delete(task);
-    let entrant = ENTRANTS.create(task, Some(&mut initial));
-    if entrant.is_none() {
+fn begin(task: Task, initial: Entrant, slot: *mut Slot) -> Option<&'static mut Entrant> {
+    if let Some(entrant) = ENTRANTS.create(task, None) {
+        *entrant = initial;
+        return Some(entrant);
+    }
+    // Both the task and who moves it come here, maybe at the same time.
+    let other = ENTRANTS.get(task).filter(|entrant| entrant.cgroup == initial.cgroup);
+    if other.is_none() {
         shared!((*slot).lost_phases).increment();
     }
-    entrant
+    other
 }
 
 /// The bit of a family in a slot.
@@ -147,7 +163,7 @@ fn slot_of(cgroup: u64) -> Option<u32> {
 fn enter(task: Task, index: u32) {
     let (Some(owner), Some(slot)) = (OWNERS.get(index), SLOTS.get_ptr_mut(index)) else { return };
     if owner.flags & flag::ENTRY_APPLICATION != 0 {
-        return join(task, owner.cgroup, slot);
+        return join(task, owner.cgroup, false, slot);
     }
     let families = shared!((*slot).families);
     families.increment();
@@ -174,16 +190,16 @@ pub fn fork(ctx: BtfTracePointContext) -> i32 {
     let (parent, child) = (Task(ctx.arg(0)), Task(ctx.arg(1)));
     cache::forget(child);
     let (cgroup, origin) = (child.cgroup_id(), kernel::current_cgroup_id());
-    let index = slot_of(cgroup);
-    if origin != cgroup
-        && let Some(from) = slot_of(origin)
-        && index != Some(from)
-    {
+    let index = slot_index(cgroup);
+    let from = if origin == cgroup { index } else { slot_index(origin) };
+    if from != index && from != NO_SLOT {
         depart_at_birth(parent, from);
     }
-    let Some(index) = index else { return 0 };
+    if index == NO_SLOT {
+        return 0;
+    }
     refused::fork(child, index);
-    if origin != cgroup && slot_of(origin) != Some(index) {
+    if from != index {
         enter(child, index);
         return 0;
     }
@@ -194,7 +210,7 @@ pub fn fork(ctx: BtfTracePointContext) -> i32 {
             Some(_) => {} // A thread is what its process is.
             None => shared!((*slot).lost_phases).increment(),
         },
-        None => join(child, owner.cgroup, slot),
+        None => join(child, owner.cgroup, false, slot),
     }
     0
 }
@@ -238,7 +254,11 @@ fn executes(task: Task, filename: *const c_void) {
         && let (Some(owner), Some(slot)) = (OWNERS.get(index), SLOTS.get_ptr_mut(index))
         && owner.cgroup == entrant.cgroup
     {
-        if entrant.forked != 0 && entrant.certain == 0 && entrant.stage() < stage::FILTER && !has_joined(task, slot) {
+        if entrant.forked != 0
+            && entrant.certain == 0
+            && entrant.stage() < stage::FILTER
+            && !has_joined(task, slot)
+        {
             // A hook, or a program that a process executes which was moved in.
             return;
         }
@@ -251,7 +271,7 @@ fn executes(task: Task, filename: *const c_void) {
                 slots::merge(slot, unsafe { &raw mut (*slot).runtime[0] }, word, entrant.since_marker[word]);
             }
         }
-        join(task, owner.cgroup, slot);
+        join(task, owner.cgroup, false, slot);
     }
     ENTRANTS.delete(task);
 }
@@ -307,11 +327,15 @@ fn moved(task: Task, index: Option<u32>) {
     }
     if let Some(member) = MEMBERS.get(task) {
         if member.cgroup == owner {
-            // About in the container, or back in it.
-            member.outside = 0;
-            return;
-        }
-        if member.outside == 0 {
+            if member.found == 0 || Task::current() == task || index.is_some_and(|i| is_moved_inside(task, i))
+            {
+                // About in the container, or back in it.
+                member.outside = 0;
+                return;
+            }
+            // It was found before its move was reported.
+            member.cgroup = 0;
+        } else if member.outside == 0 && member.cgroup != 0 {
             member.outside = 1;
             depart(member.cgroup);
         }

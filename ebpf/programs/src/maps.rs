@@ -55,6 +55,8 @@ pub struct Member {
     pub cgroup: u64,
     /// 1: it was moved elsewhere.
     pub outside: u64,
+    /// 1: it was found in the cgroup, which had processes before the recording began. It may also be one that is just being moved in.
+    pub found: u64,
 }
 
 /// Tasks of recorded cgroups under a seccomp filter: 1 while in a call that the filter let run.
@@ -94,12 +96,13 @@ impl<T> TaskStorage<T> {
     /// What is stored with a task.
     #[inline(always)]
     pub fn get(&self, task: Task) -> Option<&mut T> {
-        // SAFETY: the helper returns null or a value that lives until the program ends. A task's value is
-        // written only by the task itself, or by its parent before it runs.
+        // SAFETY: the helper returns null or a value that lives until the program ends. A task's value is written by the task itself,
+        // by its parent before it runs, and by who moves it: then each word may be of either.
         unsafe { bpf_task_storage_get(self.as_ptr(), task.0, ptr::null_mut(), 0).cast::<T>().as_mut() }
     }
 
-    /// Stores a copy of a value of this map (or zeros) with a task that has none; `None` when out of memory.
+    /// Stores a copy of a value of this map (or zeros) with a task that has none; `None` when out of memory, or when somebody else stores
+    /// one at the same time.
     #[inline(always)]
     pub fn create(&self, task: Task, initial: Option<&mut T>) -> Option<&mut T> {
         let initial = initial.map_or(ptr::null_mut(), ptr::from_mut);

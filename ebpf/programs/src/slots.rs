@@ -1,9 +1,23 @@
-//! Bits of a slot.
+//! Which slot a cgroup has, and bits of a slot.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use gadgetd_ebpf_common::{Bitmap, Slot};
 
-use crate::atomic::{Shared, shared};
+use crate::{
+    atomic::{Shared, shared},
+    maps::CGROUPS,
+};
+
+/// What [`slot_index`] gives for a cgroup without a slot.
+pub const NO_SLOT: u32 = u32::MAX;
+
+/// The slot that a cgroup records into. (Not an `Option`: the compiler would copy a payload that is not there from one
+/// place on the stack to another, and before Linux 6.3 the verifier refuses to read what was never written.)
+#[inline(always)]
+pub fn slot_index(cgroup: u64) -> u32 {
+    // SAFETY: a copy is taken at once.
+    unsafe { CGROUPS.get(cgroup) }.map_or(NO_SLOT, |index| *index)
+}
 
 /// Word and bit of a call in a bitmap.
 #[inline(always)]

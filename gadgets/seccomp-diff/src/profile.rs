@@ -239,4 +239,13 @@ struct Syscalls {
     args: Option<Vec<IgnoredAny>>,
     #[serde(rename = "comment")]
     _comment: Option<IgnoredAny>,
+    #[serde(rename = "includes")]
+    _includes: Option<NoCondition>,
+    #[serde(rename = "excludes")]
+    _excludes: Option<NoCondition>,
 }
+
+/// Only a container engine can decide its conditions.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoCondition {}

@@ -56,7 +56,7 @@ struct Document {
     default_action: ActionName,
     default_errno_ret: Option<u16>,
     #[serde(default)]
-    architectures: Vec<Architecture>,
+    architectures: Vec<ArchitectureName>,
     #[serde(default)]
     flags: Vec<Flag>,
     listener_path: Option<String>,
@@ -72,10 +72,19 @@ struct SyscallRule {
     action: ActionName,
     errno_ret: Option<u16>,
     args: Option<Vec<SyscallArgument>>,
-    // A remark that the spec does not name, and that profiles in the field carry.
+    // What the spec does not name, and profiles in the field carry: a remark, and conditions of container engines. Only an engine can
+    // decide those, so there must be none.
     #[serde(rename = "comment")]
     _comment: Option<String>,
+    #[serde(rename = "includes")]
+    _includes: Option<NoCondition>,
+    #[serde(rename = "excludes")]
+    _excludes: Option<NoCondition>,
 }
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoCondition {}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -85,6 +94,56 @@ struct SyscallArgument {
     #[serde(default)]
     value_two: u64,
     op: Comparison,
+}
+
+/// The specification's architectures.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+enum ArchitectureName {
+    #[serde(rename = "SCMP_ARCH_X86_64")]
+    X86_64,
+    #[serde(rename = "SCMP_ARCH_X86")]
+    X86,
+    #[serde(rename = "SCMP_ARCH_X32")]
+    X32,
+    #[serde(rename = "SCMP_ARCH_AARCH64")]
+    Aarch64,
+    #[serde(rename = "SCMP_ARCH_ARM")]
+    Arm,
+    /// Those of machines on which gadgetd does not run: no call is made by them here.
+    #[serde(
+        rename = "SCMP_ARCH_MIPS",
+        alias = "SCMP_ARCH_MIPS64",
+        alias = "SCMP_ARCH_MIPS64N32",
+        alias = "SCMP_ARCH_MIPSEL",
+        alias = "SCMP_ARCH_MIPSEL64",
+        alias = "SCMP_ARCH_MIPSEL64N32",
+        alias = "SCMP_ARCH_PARISC",
+        alias = "SCMP_ARCH_PARISC64",
+        alias = "SCMP_ARCH_PPC",
+        alias = "SCMP_ARCH_PPC64",
+        alias = "SCMP_ARCH_PPC64LE",
+        alias = "SCMP_ARCH_RISCV64",
+        alias = "SCMP_ARCH_S390",
+        alias = "SCMP_ARCH_S390X",
+        alias = "SCMP_ARCH_LOONGARCH64",
+        alias = "SCMP_ARCH_M68K",
+        alias = "SCMP_ARCH_SH",
+        alias = "SCMP_ARCH_SHEB"
+    )]
+    Foreign,
+}
+
+impl ArchitectureName {
+    fn here(self) -> Option<Architecture> {
+        Some(match self {
+            Self::X86_64 => Architecture::X86_64,
+            Self::X86 => Architecture::X86,
+            Self::X32 => Architecture::X32,
+            Self::Aarch64 => Architecture::Aarch64,
+            Self::Arm => Architecture::Arm,
+            Self::Foreign => return None,
+        })
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -135,16 +194,18 @@ pub fn parse(json: &[u8]) -> Result<Profile, ProfileError> {
             args: args.collect(),
         })
     });
+    let architectures: Vec<_> =
+        document.architectures.into_iter().filter_map(ArchitectureName::here).collect();
     let policy = Policy {
         default_action,
         // The specification leaves the list optional: then the native architecture alone counts.
-        architectures: if document.architectures.is_empty() {
+        architectures: if architectures.is_empty() {
             vec![match crate::Machine::current() {
                 crate::Machine::X86_64 => Architecture::X86_64,
                 crate::Machine::Aarch64 => Architecture::Aarch64,
             }]
         } else {
-            document.architectures
+            architectures
         },
         rules: rules.collect::<Result<_, ProfileError>>()?,
     };
@@ -210,8 +271,33 @@ mod tests {
     }
 
     #[test]
+    fn what_other_tools_write_and_runtimes_take_is_read() {
+        let profile = parse(
+            br#"{
+              "defaultAction": "SCMP_ACT_ERRNO",
+              "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_PPC64LE", "SCMP_ARCH_MIPSEL64N32"],
+              "syscalls": [
+                {"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": null, "comment": "", "includes": {}, "excludes": {}}
+              ]
+            }"#,
+        );
+        let policy = profile.unwrap().policy;
+        assert_eq!(policy.architectures, [Architecture::X86_64]);
+        assert_eq!(
+            policy.rules,
+            [Rule { names: vec!["read".into()], action: Action::Allow, args: Vec::new() }]
+        );
+    }
+
+    #[test]
     fn the_field_at_fault_is_named() {
         let rows = [
+            (
+                r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls":
+                    [{"names": ["read"], "action": "SCMP_ACT_LOG", "includes": {"caps": ["CAP_BPF"]}}]}"#,
+                "syscalls[0].includes.caps",
+            ),
+            (r#"{"defaultAction": "SCMP_ACT_ALLOW", "archMap": []}"#, "archMap"),
             ("", "."),
             ("[]", "."),
             ("{}", "."),

@@ -194,9 +194,21 @@ pub(crate) struct ConfineArgs {
     #[arg(long)]
     pub no_new_privileges: bool,
 
+    /// The OCI runtime to imitate. They differ in calls that are newer than every call in the profile: runc answers `ENOSYS`,
+    /// crun takes the default action.
+    #[arg(long = "as", value_name = "RUNTIME", default_value = "runc")]
+    pub runtime: OciRuntime,
+
     /// The command to run, with its arguments.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// An OCI runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OciRuntime {
+    Runc,
+    Crun,
 }
 
 #[cfg(feature = "cluster")]

@@ -138,6 +138,30 @@ fn names_that_no_kernel_has_are_told() {
     assert_eq!(finished.stderr, "");
 }
 
+/// runc answers a call that is newer than the whole profile as an older kernel would; crun does as the profile says.
+#[test]
+fn each_runtime_has_its_answer_to_newer_calls() {
+    // Everything but calls that are newer than close_range (436).
+    let numbers = (0..437).filter_map(|number| {
+        let call = gadgetd_core::Syscall {
+            abi: gadgetd_core::Abi::Native,
+            number,
+            phases: gadgetd_core::Phases::APPLICATION,
+        };
+        call.name(gadgetd_core::Machine::current())
+    });
+    let names: Vec<_> = numbers.map(|name| format!("\"{name}\"")).collect();
+    let profile = Profile::allowing(&names.join(", "), "SCMP_ACT_ERRNO");
+    let path = profile.path.display().to_string();
+    let script = "import ctypes; libc = ctypes.CDLL(None, use_errno=True); libc.syscall(600); print(ctypes.get_errno())";
+    for (runtime, errno) in [(None, "38\n"), (Some("runc"), "38\n"), (Some("crun"), "1\n")] {
+        let runtime: Vec<_> = runtime.iter().flat_map(|name| ["--as", name]).collect();
+        let words =
+            [&["confine", "--profile", &path][..], &runtime, &["--", "python3", "-c", script]].concat();
+        assert_eq!(run(words).code(0).stdout, errno, "{runtime:?}");
+    }
+}
+
 #[test]
 fn privileges_are_kept_unless_they_must_go() {
     let profile = Profile::refusing(r#""mkdir""#, "SCMP_ACT_ERRNO");

@@ -120,6 +120,33 @@ fn by_systemd(folder: &Path, document: &str) {
     let Output { status, stderr, .. } = command.output().unwrap();
     let said = String::from_utf8_lossy(&stderr);
     assert!(status.success() && !said.contains("seccomp.conf"), "{said}");
+
+    // What the unit says itself does not weaken the drop-in.
+    let alone = filters("", document);
+    assert!(alone.iter().any(|check| check["description"].to_string().contains("allow list")), "{alone:?}");
+    for unit in [
+        "SystemCallFilter=~@mount @reboot\n",
+        "SystemCallFilter=@system-service @mount\n",
+        "SystemCallArchitectures=native x86 x32\n",
+        "SystemCallErrorNumber=ENOSYS\nSystemCallFilter=~ptrace:kill\n",
+    ] {
+        assert_eq!(filters(unit, document), alone, "{unit}");
+    }
+}
+
+/// What systemd makes of the filters of a unit with a drop-in.
+fn filters(unit: &str, drop_in: &str) -> Vec<serde_json::Value> {
+    let root = tempfile::tempdir().unwrap();
+    let units = root.path().join("etc/systemd/system");
+    fs::create_dir_all(units.join("x.service.d")).unwrap();
+    fs::write(units.join("x.service"), format!("[Service]\nExecStart=/bin/true\n{unit}")).unwrap();
+    fs::write(units.join("x.service.d/seccomp.conf"), drop_in).unwrap();
+    let mut command = Command::new("systemd-analyze");
+    command.arg(format!("--root={}", root.path().display()));
+    let output = command.args(["--offline=true", "--json=short", "security", "x.service"]).output().unwrap();
+    let checks: Vec<serde_json::Value> =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    checks.into_iter().filter(|check| check["json_field"].to_string().contains("SystemCall")).collect()
 }
 
 fn in_a_browser(folder: &Path, document: &str) {

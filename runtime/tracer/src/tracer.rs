@@ -13,7 +13,8 @@ use gadgetd_core::{
     Refusal, RefusedCall, Syscall, SyscallSource,
 };
 use gadgetd_ebpf_common::{
-    ABIS, ARM_PRIVATE, ARM_PRIVATE_COUNT, Bitmap, CALLS, Event, Owner, PATH, Slot, event, flag, refusal, stage,
+    ABIS, ARM_PRIVATE, ARM_PRIVATE_COUNT, Bitmap, CALLS, Event, Owner, PATH, Slot, event, flag, refusal,
+    stage,
 };
 use rustix::time::{ClockId, clock_gettime};
 

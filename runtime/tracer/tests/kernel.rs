@@ -295,7 +295,11 @@ fn enrolling_twice_keeps_what_was_recorded() {
     Child::into(&cgroup, || call(libc::SYS_getpid)).succeeds();
     let recorded = tracer.read(cgroup.id()).expect("enrolled");
     assert_eq!(application(&recorded), set(["getuid", "getgid", "getpid", "exit_group"]));
-    assert_eq!(recorded.completeness.losses, [Loss::Undecided(2)], "whether they were a runtime's is not known");
+    assert_eq!(
+        recorded.completeness.losses,
+        [Loss::Undecided(2)],
+        "whether they were a runtime's is not known"
+    );
     assert_eq!(tracer.enrolled().expect("readable").len(), 1);
 }
 

@@ -334,7 +334,11 @@ fn what_leaves_is_counted_and_known_when_it_comes_back() {
     let recorded = tracer.read(ours.id()).expect("enrolled");
     let calls = application(&recorded);
     assert!(calls.contains("getuid") && calls.contains("getgid") && !calls.contains("getsid"), "{calls:?}");
-    assert_eq!(recorded.completeness.losses, [Loss::Departures(1)], "it moved about in the container, and left once");
+    assert_eq!(
+        recorded.completeness.losses,
+        [Loss::Departures(1)],
+        "it moved about in the container, and left once"
+    );
 }
 
 #[test]
@@ -362,8 +366,8 @@ fn other_tasks_do_not_make_one_forgotten() {
     });
     child.until_it_waits();
     tracer.enrol(cgroup.id(), Entry::Runtime).expect("a cgroup that is enrolled");
-    // More than the cache has lines (8,192); each has a stack of its own.
-    for _ in 0..64 {
+    // Each batch is on stacks that the cache knew others by.
+    for _ in 0..8 {
         let all: Vec<_> = (0..512).map(|_| thread::spawn(|| call(libc::SYS_getpid))).collect();
         for thread in all {
             thread.join().expect("it ends");

@@ -45,6 +45,11 @@ impl Runtime {
             .collect()
     }
 
+    /// `runc` or `crun`.
+    pub fn name(self) -> &'static str {
+        self.name
+    }
+
     /// Its program.
     pub fn program(self) -> PathBuf {
         self.release.map_or_else(|| self.name.into(), |release| runtimes::program(release, self.name))

@@ -80,6 +80,10 @@ fn run(arguments: &Arguments, world: &Arc<World>) -> ExitCode {
                 holds_without_what_was_missing(&world, runtime, settings)
             }));
         }
+        let confined = Arc::clone(world);
+        tests.push(tier::test(format!("{runtime}/confine"), missing.clone(), move || {
+            confine_answers_alike(&confined, runtime)
+        }));
         for shape in [Shape::Plain, Shape::Writable, Shape::Powerless, Shape::Terminal, Shape::Init] {
             let init = if shape == Shape::Init { tier::installed(INIT) } else { None };
             for settings in Settings::all(shape) {
@@ -143,6 +147,44 @@ fn holds_without_what_was_missing(world: &World, runtime: Runtime, settings: Set
         "without the profile {free:#?}\nunder it {confined:#?}\nprofile {profile:?}"
     );
     refuses(world, runtime, settings, &profile)
+}
+
+/// `gadgetd confine --as` answers every call as the runtime does: those that the profile names, those that it does not, and
+/// those that are newer than all that it names.
+fn confine_answers_alike(world: &World, runtime: Runtime) -> Result<()> {
+    /// getppid, sendfile, clone3, faccessat2, mseal, and numbers that no kernel has.
+    const NUMBERS: [&str; 7] = ["110", "40", "435", "439", "462", "600", "1000"];
+    let settings = Settings::all(Shape::Plain)[0];
+    let bare = |number: &str| world.words(&[&format!("@{BARE}"), number]);
+    let (_, recorded) = record(world, runtime, settings, &bare(NUMBERS[0]), None)?;
+    let file = tempfile::NamedTempFile::new()?;
+    let denying = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["sendfile"], "action": "SCMP_ACT_ERRNO"}],
+    });
+    let missing = json!({ "defaultErrnoRet": 38, "defaultAction": "SCMP_ACT_ERRNO", "syscalls": recorded.json["syscalls"] });
+    for profile in [&recorded.json, &denying, &missing] {
+        std::fs::write(file.path(), profile.to_string())?;
+        let gadgetd = gadgetd::binary()?;
+        for number in NUMBERS {
+            let words = bare(number);
+            let contained = Container::new(&world.rootfs, runtime, settings)?.run(&words, Some(profile))?;
+            let mut confine = vec![gadgetd.as_os_str(), "confine".as_ref(), "--as".as_ref()];
+            confine.extend([
+                runtime.name().as_ref(),
+                "--profile".as_ref(),
+                file.path().as_os_str(),
+                "--".as_ref(),
+            ]);
+            let words = world.workloads.words(&[&format!("@{BARE}"), number], world.workloads.path());
+            let confined = gadgetd::on_the_machine(&confine, &words)?;
+            ensure!(
+                contained.status.code() == confined.status.code(),
+                "call {number}\nin the container {contained:#?}\nconfined {confined:#?}\nprofile {profile}"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// The same without a container: `gadgetd run`, then `gadgetd confine`.

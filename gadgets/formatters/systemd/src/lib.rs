@@ -19,8 +19,10 @@
 //! assert!(document.body.ends_with(
 //!     "\
 //! [Service]
+//! SystemCallArchitectures=
 //! SystemCallArchitectures=x86-64
 //! SystemCallErrorNumber=EPERM
+//! SystemCallFilter=
 //! SystemCallFilter=fsync read
 //! "
 //! ));
@@ -84,6 +86,8 @@ impl Formatter for Systemd {
             lines(&mut text, "#   ", &besides);
         }
         line(&mut text, "[Service]");
+        // A drop-in adds to what the unit says itself, unless it takes that back first.
+        line(&mut text, "SystemCallArchitectures=");
         let architectures: Vec<_> = policy.architectures.iter().map(Architecture::to_string).collect();
         line(&mut text, &format!("SystemCallArchitectures={}", architectures.join(" ")));
         line(&mut text, &format!("SystemCallErrorNumber={otherwise}"));
@@ -92,6 +96,7 @@ impl Formatter for Systemd {
         let mut words: Vec<_> = groups.iter().map(|group| group.name).collect();
         words.sort_unstable();
         words.extend(allowed.iter().filter(|name| !covered.contains(*name)));
+        line(&mut text, "SystemCallFilter=");
         lines(&mut text, "SystemCallFilter=", &words);
         Ok(Document::new("text/x-systemd-unit", text))
     }

@@ -12,6 +12,9 @@ use libseccomp::{
 };
 use thiserror::Error;
 
+use super::enosys;
+use crate::cli::OciRuntime;
+
 /// A filter that is ready to be loaded.
 #[derive(Debug)]
 pub(super) struct Filter {
@@ -47,7 +50,7 @@ pub(super) enum Error {
 const DEFAULT_ERRNO: u16 = 1;
 
 impl Filter {
-    pub(super) fn new(profile: &Profile) -> Result<Self, Error> {
+    pub(super) fn new(profile: &Profile, runtime: OciRuntime) -> Result<Self, Error> {
         let policy = &profile.policy;
         let default = action(policy.default_action, "defaultAction")?;
         let mut context = ScmpFilterContext::new(default)?;
@@ -77,7 +80,11 @@ impl Filter {
                 }
             }
         }
-        let program = gadgetd_notify::export(&context).map_err(Error::Export)?;
+        let mut program = match runtime {
+            OciRuntime::Runc => enosys::stub(policy),
+            OciRuntime::Crun => Vec::new(),
+        };
+        program.extend(gadgetd_notify::export(&context).map_err(Error::Export)?);
         Ok(Self { program, flags: flags(&profile.flags), skipped, misspelt })
     }
 }
@@ -127,7 +134,7 @@ fn action(action: Action, field: &str) -> Result<ScmpAction, Error> {
     })
 }
 
-fn arch(architecture: Architecture) -> ScmpArch {
+pub(super) fn arch(architecture: Architecture) -> ScmpArch {
     match architecture {
         Architecture::X86_64 => ScmpArch::X8664,
         Architecture::X86 => ScmpArch::X86,
@@ -155,7 +162,7 @@ mod tests {
     use super::*;
 
     fn filter(json: &str) -> Result<Filter, Error> {
-        Filter::new(&oci::parse(json.as_bytes()).expect(json))
+        Filter::new(&oci::parse(json.as_bytes()).expect(json), OciRuntime::Runc)
     }
 
     #[test]

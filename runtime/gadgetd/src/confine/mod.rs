@@ -1,5 +1,6 @@
 //! `gadgetd confine`: a command under a seccomp profile, as an OCI runtime would enforce it.
 
+mod enosys;
 mod filter;
 mod launch;
 
@@ -49,15 +50,17 @@ fn confine(args: &ConfineArgs) -> Result<ExitStatus> {
     let profile = args.profile.display();
     let json = fs::read(&args.profile).with_context(|| format!("cannot read the profile {profile}"))?;
     let parsed = oci::parse(&json).with_context(|| format!("{profile} is no valid seccomp profile"))?;
-    let filter = Filter::new(&parsed).with_context(|| format!("{profile} cannot be enforced"))?;
+    let filter =
+        Filter::new(&parsed, args.runtime).with_context(|| format!("{profile} cannot be enforced"))?;
     if !filter.misspelt.is_empty() {
         note(&format!("{profile}: no kernel has a call named {}; skipped", list(&filter.misspelt)));
     }
     if !filter.skipped.is_empty() {
-        tracing::info!(
-            "{profile}: skipped, because this libseccomp does not know them: {}",
+        note(&format!(
+            "{profile}: the profile names {}, and the libseccomp of this machine does not know them: they get the default \
+             action, as in a runtime that uses the same libseccomp",
             list(&filter.skipped)
-        );
+        ));
     }
     let file = command::resolve(&args.command[0])?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -412,8 +412,7 @@ pub(crate) fn exec_descriptor<const N: usize>(arguments: [&CStr; N]) {
     let environment: [*const c_char; 1] = [ptr::null()];
     // SAFETY: strings, and lists that end with null.
     unsafe {
-        let fd =
-            syscall(libc::SYS_openat, libc::AT_FDCWD, pointers[0], libc::O_RDONLY | libc::O_CLOEXEC);
+        let fd = syscall(libc::SYS_openat, libc::AT_FDCWD, pointers[0], libc::O_RDONLY | libc::O_CLOEXEC);
         let (list, flags) = (pointers.as_ptr(), libc::AT_EMPTY_PATH);
         syscall(libc::SYS_execveat, fd, c"".as_ptr(), list, environment.as_ptr(), flags);
     }
