@@ -46,24 +46,27 @@ pub fn entrant(task: Task, index: u32, slot: *mut Slot) -> Option<&'static mut E
     if is_member(task, owner) {
         return None;
     }
-    // A move into the cgroup is reported for the leader only; its other threads came along.
-    if let Some(leader) = ENTRANTS.get(task.leader())
-        && leader.cgroup == owner
+    // A move into the cgroup is reported for the leader only; its other threads come along.
+    let leader = task.leader();
+    let known = is_member(leader, owner);
+    // It is reported after it happened. So who is not known yet is just coming in, if nobody was there before the recording began.
+    if !known
+        && OWNERS.get(index)?.flags & flag::FROM_START != 0
+        && ENTRANTS.get(leader).is_none_or(|leader| leader.cgroup != owner)
     {
-        let stage = if leader.filters_all_threads == 0 { stage::NONE } else { stage::FILTER };
-        let &mut Entrant { family, forked, certain, .. } = leader;
+        enter(leader, index);
+    }
+    if let Some(process) = ENTRANTS.get(leader)
+        && process.cgroup == owner
+    {
+        if leader.0 == task.0 {
+            return Some(process);
+        }
+        let stage = if process.filters_all_threads == 0 { stage::NONE } else { stage::FILTER };
+        let &mut Entrant { family, forked, certain, .. } = process;
         return begin(task, Entrant { forked, certain, ..Entrant::new(owner, stage, family) }, slot);
     }
-    if is_member(task.leader(), owner) {
-        join(task, owner, false, slot);
-        return None;
-    }
-    // The kernel reports a move after it happened. So this task is just coming in, if nobody was there before the recording began.
-    if OWNERS.get(index)?.flags & flag::FROM_START != 0 {
-        enter(task, index);
-        return ENTRANTS.get(task).filter(|entrant| entrant.cgroup == owner);
-    }
-    join(task, owner, true, slot);
+    join(task, owner, !known, slot);
     None
 }
 

@@ -310,6 +310,31 @@ fn the_doubt_about_one_does_not_end_with_that_about_another() {
     assert_eq!(recorded.completeness.losses, [Loss::Undecided(1)]);
 }
 
+/// The kernel reports a move after it happened.
+#[test]
+fn calls_between_a_move_and_its_report_are_not_the_applications() {
+    let Some(mut tracer) = load(64) else { return };
+    tracer.enrol_new(true).expect("attachable");
+    for _ in 0..50 {
+        let cgroup = Cgroup::new();
+        let child = Child::plain(|| {
+            support::wait_for_parent();
+            support::call_until_told(libc::SYS_getsid);
+            support::exec(c"/bin/true");
+        });
+        child.until_it_waits();
+        child.go_on();
+        move_into(&cgroup, &child);
+        child.go_on();
+        child.succeeds();
+        let recorded = tracer.read(cgroup.id()).expect("it got a slot");
+        let calls = application(&recorded);
+        assert!(calls.contains("exit_group") && !calls.contains("getsid"), "{calls:?}");
+        assert!(recorded.completeness.is_complete(), "{:?}", recorded.completeness);
+        tracer.release(cgroup.id()).expect("enrolled");
+    }
+}
+
 #[test]
 fn what_leaves_is_counted_and_known_when_it_comes_back() {
     let Some(mut tracer) = load(16) else { return };

@@ -365,6 +365,20 @@ pub(crate) fn interrupt_until_told() {
     }
 }
 
+/// Makes a call again and again, until the parent says that it may go on.
+pub(crate) fn call_until_told(number: c_long) {
+    let mut parent = libc::pollfd { fd: HEARS.load(Ordering::Relaxed), events: libc::POLLIN, revents: 0 };
+    let null = ptr::null::<libc::sigset_t>();
+    loop {
+        call(number);
+        let mut at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: one descriptor and one time.
+        if unsafe { syscall(libc::SYS_ppoll, &raw mut parent, 1, &raw mut at_once, null, 0) } != 0 {
+            return;
+        }
+    }
+}
+
 pub(crate) fn fork_and_wait(what: impl FnOnce()) {
     fork_while(what, || {});
 }
