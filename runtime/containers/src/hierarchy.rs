@@ -1,11 +1,15 @@
 use std::{
+    collections::BTreeSet,
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Component, Path, PathBuf},
 };
 
 use gadgetd_core::CgroupId;
-use procfs::process::{MountInfo, Process};
+use procfs::{
+    ProcError,
+    process::{MountInfo, Process},
+};
 use thiserror::Error;
 
 /// Why something about cgroups failed.
@@ -34,6 +38,12 @@ pub enum Error {
     /// Reading what `/proc` says of a process failed.
     #[error("cannot read which cgroup process {0} is in")]
     Proc(i32, #[source] procfs::ProcError),
+    /// `/proc` names cgroups from the root of a cgroup namespace, and where that is can't be told.
+    #[error(
+        "cannot tell where in the hierarchy the root of this cgroup namespace is; run in the host's: \
+         nsenter --cgroup --target 1"
+    )]
+    Namespace,
     /// The cgroup file system refused.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -63,6 +73,8 @@ impl Error {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hierarchy {
     mount: PathBuf,
+    /// The root of this process's cgroup namespace, without a `/` at its end; `None` if it can't be told.
+    namespace: Option<String>,
 }
 
 impl Hierarchy {
@@ -72,26 +84,44 @@ impl Hierarchy {
         // The kernel gives the root this id, and no other cgroup. The table's own word for it is relative to
         // the cgroup namespace: in a container its branch is called `/`, and the true root `/../../..`.
         let is_root = |path: &Path| fs::metadata(path).is_ok_and(|found| found.ino() == 1);
-        Self::choose(mounts, is_root)
+        let MountInfo { mount_point, root, .. } = Self::choose(mounts, is_root)?;
+        let host = Self::at(mount_point);
+        let namespace = if root == "/" { host.namespace.clone() } else { host.own_namespace()? };
+        Ok(Self { namespace, ..host })
+    }
+
+    /// Where the root of this process's cgroup namespace is: what the place where it really is has before the place
+    /// where its namespace says it is.
+    fn own_namespace(&self) -> Result<Option<String>, Error> {
+        let own = std::process::id().cast_signed();
+        let told = Self::told(own)?;
+        let inside = |cgroup: &str| {
+            let threads = fs::read_to_string(self.directory(cgroup).join("cgroup.threads"));
+            threads.is_ok_and(|text| text.lines().any(|line| line.parse() == Ok(own)))
+        };
+        let place = self.tree("/").into_iter().map(|(cgroup, _)| cgroup).find(|cgroup| inside(cgroup));
+        Ok(place.and_then(|place| {
+            Some(place.strip_suffix(told.trim_end_matches('/'))?.trim_end_matches('/').to_owned())
+        }))
     }
 
     fn choose(
         mounts: impl IntoIterator<Item = MountInfo>,
         is_root: impl Fn(&Path) -> bool,
-    ) -> Result<Self, Error> {
+    ) -> Result<MountInfo, Error> {
         let mut partial = None;
         for mount in mounts.into_iter().filter(|m| m.fs_type == "cgroup2") {
             if is_root(&mount.mount_point) {
-                return Ok(Self { mount: mount.mount_point });
+                return Ok(mount);
             }
             partial = Some(mount.mount_point);
         }
         Err(partial.map_or(Error::NoHierarchy, Error::PartialHierarchy))
     }
 
-    /// The one that is mounted at this directory.
+    /// The one that is mounted at this directory, for a process in the host's cgroup namespace.
     pub fn at(mount: impl Into<PathBuf>) -> Self {
-        Self { mount: mount.into() }
+        Self { mount: mount.into(), namespace: Some(String::new()) }
     }
 
     /// The directory where the hierarchy is mounted.
@@ -143,10 +173,39 @@ impl Hierarchy {
         }
     }
 
-    /// The cgroup that a process is in.
+    /// The cgroup that a process or a thread is in.
     pub fn of_process(&self, pid: i32) -> Result<String, Error> {
+        let namespace = self.namespace.as_ref().ok_or(Error::Namespace)?;
+        Ok(below(namespace, &Self::told(pid)?))
+    }
+
+    /// The cgroups that the living threads of a process are in: one, unless some of them are threaded. None if it has ended.
+    pub fn of_threads(&self, pid: i32) -> Result<BTreeSet<String>, Error> {
+        let mut found = BTreeSet::new();
+        let failed = |e| Error::Proc(pid, e);
+        let tasks = match Process::new(pid).and_then(|process| process.tasks()) {
+            Err(ProcError::NotFound(_)) => return Ok(found),
+            tasks => tasks.map_err(failed)?,
+        };
+        for task in tasks {
+            match task.and_then(|task| task.stat()) {
+                // The first thread stays as a zombie until the others have ended.
+                Ok(stat) if matches!(stat.state, 'Z' | 'X') => {}
+                Ok(stat) => match self.of_process(stat.pid) {
+                    Err(Error::NoProcess(_)) => {}
+                    cgroup => _ = found.insert(cgroup?),
+                },
+                Err(ProcError::NotFound(_)) => {}
+                Err(e) => return Err(failed(e)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Where a process is, as seen from the root of this process's cgroup namespace.
+    fn told(pid: i32) -> Result<String, Error> {
         let gone = |e| match e {
-            procfs::ProcError::NotFound(_) => Error::NoProcess(pid),
+            ProcError::NotFound(_) => Error::NoProcess(pid),
             e => Error::Proc(pid, e),
         };
         let cgroups = Process::new(pid).and_then(|p| p.cgroups()).map_err(gone)?;
@@ -155,10 +214,21 @@ impl Hierarchy {
         Ok(own.pathname)
     }
 
-    /// The cgroup of this process; the root where the one it is in can't be seen from here.
+    /// The cgroup of this process.
     pub fn own(&self) -> Result<String, Error> {
-        let own = self.of_process(i32::try_from(std::process::id()).unwrap_or_default())?;
-        Ok(if self.directory(&own).is_dir() { own } else { "/".to_owned() })
+        self.of_process(std::process::id().cast_signed())
+    }
+
+    /// Whether a cgroup is neither threaded nor the root of a threaded subtree: the kernel lets processes move between it
+    /// and a new cgroup below it.
+    pub fn is_plain_domain(&self, cgroup: &str) -> Result<bool, Error> {
+        let path = self.directory(cgroup).join("cgroup.type");
+        match fs::read_to_string(&path) {
+            Ok(kind) => Ok(kind.trim_end() == "domain"),
+            // The root has no type, and may do both.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(e) => Err(Error::io("read", &path)(e)),
+        }
     }
 
     /// A cgroup and every one below it that can be seen now, with their ids; the children last.
@@ -184,6 +254,19 @@ impl Hierarchy {
     }
 }
 
+/// A path as a cgroup namespace has it, from the true root: `..` leads out of the namespace.
+fn below(namespace: &str, path: &str) -> String {
+    let mut parts: Vec<_> = namespace.split('/').filter(|part| !part.is_empty()).collect();
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        if part == ".." {
+            parts.pop();
+        } else {
+            parts.push(part);
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
 #[cfg(test)]
 mod tests {
     use procfs::{FromRead, process::MountInfos};
@@ -191,7 +274,7 @@ mod tests {
     use super::*;
 
     /// Chooses from a table in which the mounts at `roots` show the root.
-    fn choose(mountinfo: &str, roots: &[&str]) -> Result<Hierarchy, Error> {
+    fn choose(mountinfo: &str, roots: &[&str]) -> Result<MountInfo, Error> {
         let mounts = MountInfos::from_read(mountinfo.as_bytes()).expect("a valid table");
         Hierarchy::choose(mounts, |path| roots.iter().any(|root| path == Path::new(root)))
     }
@@ -203,7 +286,7 @@ mod tests {
         let pure = "25 22 0:23 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
         let part = "25 22 0:23 /docker/abc /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\n";
         let unified = "/sys/fs/cgroup/unified";
-        let at = |mountinfo: &str, root: &str| choose(mountinfo, &[root]).expect(mountinfo).mount;
+        let at = |mountinfo: &str, root: &str| choose(mountinfo, &[root]).expect(mountinfo).mount_point;
         assert_eq!(at(&format!("{v1}{hybrid}"), unified), Path::new(unified));
         assert_eq!(at(pure, "/sys/fs/cgroup"), Path::new("/sys/fs/cgroup"));
         assert_eq!(at(&format!("{part}{hybrid}"), unified), Path::new(unified));
@@ -218,8 +301,22 @@ mod tests {
         let own = "25 22 0:23 / /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\n";
         let host = "26 22 0:23 /../../.. /host/cgroup ro,nosuid - cgroup2 cgroup2 rw\n";
         let found = choose(&format!("{own}{host}"), &["/host/cgroup"]).expect("the host's");
-        assert_eq!(found.mount, Path::new("/host/cgroup"));
+        assert_eq!(found.mount_point, Path::new("/host/cgroup"));
         assert!(matches!(choose(own, &[]), Err(Error::PartialHierarchy(_))));
+    }
+
+    #[test]
+    fn places_in_a_namespace_are_places_in_the_hierarchy() {
+        for (namespace, path, want) in [
+            ("", "/", "/"),
+            ("", "/a/b", "/a/b"),
+            ("/pod/x", "/", "/pod/x"),
+            ("/pod/x", "/a", "/pod/x/a"),
+            ("/pod/x", "/../y", "/pod/y"),
+            ("/pod/x", "/../..", "/"),
+        ] {
+            assert_eq!(below(namespace, path), want, "{path} in {namespace}");
+        }
     }
 
     #[test]

@@ -19,12 +19,14 @@
 mod hierarchy;
 mod identity;
 mod own;
+mod process;
 mod state;
 mod watch;
 
 pub use hierarchy::{Error, Hierarchy};
 pub use identity::{Identity, identify};
 pub use own::{Leftovers, OwnCgroup};
+pub use process::process_of;
 pub use state::{
     Containerd, Containers, Crio, Described, Docker, PodName, Role, StateDirectories, StateError,
 };

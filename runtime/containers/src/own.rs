@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
@@ -13,7 +14,7 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 
-use crate::{Error, Hierarchy, State, Watch};
+use crate::{Error, Hierarchy, State, Watch, process_of};
 
 /// How long killed or moved processes may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -92,7 +93,7 @@ impl OwnCgroup {
     }
 
     /// The processes in it and below it.
-    pub fn processes(&self) -> Result<Vec<i32>, Error> {
+    pub fn processes(&self) -> Result<BTreeSet<i32>, Error> {
         processes(&self.hierarchy, &self.cgroup)
     }
 
@@ -109,29 +110,7 @@ impl OwnCgroup {
     /// Kills every process in it and below it, none excepted, and does not wait for them to be gone.
     pub fn kill(&self) -> Result<(), Error> {
         let all = self.directory().join("cgroup.kill");
-        match fs::write(&all, "1") {
-            Ok(()) => Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => self.kill_frozen(),
-            Err(e) => Err(Error::io("write to", &all)(e)),
-        }
-    }
-
-    /// [`Self::kill`] for kernels before 5.14: frozen processes can't fork while they are killed.
-    fn kill_frozen(&self) -> Result<(), Error> {
-        let freeze = self.directory().join("cgroup.freeze");
-        let freeze_is = |on: &str| fs::write(&freeze, on).map_err(Error::io("write to", &freeze));
-        freeze_is("1")?;
-        let events = self.directory().join("cgroup.events");
-        let watch = self.watch()?;
-        let deadline = Instant::now() + PATIENCE;
-        while !fs::read_to_string(&events).map_err(Error::io("read", &events))?.contains("frozen 1")
-            && Instant::now() < deadline
-        {
-            // Returns at once when it empties, else with the next look at whether it is frozen.
-            watch.wait_for(&[State::Empty, State::Missing], Duration::from_millis(1))?;
-        }
-        self.signal(Signal::KILL)?;
-        freeze_is("0")
+        fs::write(&all, "1").map_err(Error::io("write to", &all))
     }
 
     /// Follows this cgroup.
@@ -213,14 +192,19 @@ fn lock(directory: &Path) -> Result<Option<File>, Error> {
     }
 }
 
-fn processes(hierarchy: &Hierarchy, cgroup: &str) -> Result<Vec<i32>, Error> {
-    let mut found = Vec::new();
+/// The processes that have a thread in a cgroup or below it.
+///
+/// By their threads: a threaded cgroup does not tell its processes, nor is one told whose first thread ended before it came.
+fn processes(hierarchy: &Hierarchy, cgroup: &str) -> Result<BTreeSet<i32>, Error> {
+    let mut found = BTreeSet::new();
     for (cgroup, _) in hierarchy.tree(cgroup) {
-        let path = hierarchy.directory(&cgroup).join("cgroup.procs");
+        let path = hierarchy.directory(&cgroup).join("cgroup.threads");
         match fs::read_to_string(&path) {
-            // 0 stands for a process of another pid namespace, which can't be named from here.
             Ok(text) => {
-                found.extend(text.lines().filter_map(|l| l.parse().ok()).filter(|pid: &i32| *pid > 0));
+                // 0 stands for a thread of another pid namespace, which can't be named from here.
+                for thread in text.lines().filter_map(|l| l.parse().ok()).filter(|id: &i32| *id > 0) {
+                    found.extend(process_of(thread)?);
+                }
             }
             // Removed in the meantime.
             Err(e) if e.kind() == io::ErrorKind::NotFound || errno(&e) == Some(Errno::NODEV) => {}
@@ -324,33 +308,27 @@ mod tests {
     #[test]
     fn processes_are_killed_and_cgroups_below_removed() {
         let Some((hierarchy, parent)) = place() else { return };
-        for way in [OwnCgroup::kill, OwnCgroup::kill_frozen] {
-            let own = OwnCgroup::create(&hierarchy, &parent, Leftovers::Kill).unwrap();
-            assert_eq!(hierarchy.id(own.cgroup()).unwrap(), Some(own.id()));
-            let watch = own.watch().unwrap();
-            assert_eq!(watch.state().unwrap(), State::Empty);
+        let own = OwnCgroup::create(&hierarchy, &parent, Leftovers::Kill).unwrap();
+        assert_eq!(hierarchy.id(own.cgroup()).unwrap(), Some(own.id()));
+        let watch = own.watch().unwrap();
+        assert_eq!(watch.state().unwrap(), State::Empty);
 
-            let below = own.directory().join("below");
-            fs::create_dir(&below).unwrap();
-            let (mut one, mut two) = (process(), process());
-            assert!(own.add(pid(&one)).unwrap());
-            assert!(move_process(&below, pid(&two)).unwrap());
-            assert_eq!(hierarchy.of_process(pid(&one)).unwrap(), own.cgroup());
-            let mut inside = own.processes().unwrap();
-            inside.sort_unstable();
-            let mut both = [pid(&one), pid(&two)];
-            both.sort_unstable();
-            assert_eq!(inside, both);
-            assert_eq!(watch.state().unwrap(), State::Populated);
+        let below = own.directory().join("below");
+        fs::create_dir(&below).unwrap();
+        let (mut one, mut two) = (process(), process());
+        assert!(own.add(pid(&one)).unwrap());
+        assert!(move_process(&below, pid(&two)).unwrap());
+        assert_eq!(hierarchy.of_process(pid(&one)).unwrap(), own.cgroup());
+        assert_eq!(own.processes().unwrap(), BTreeSet::from([pid(&one), pid(&two)]));
+        assert_eq!(watch.state().unwrap(), State::Populated);
 
-            way(&own).unwrap();
-            assert_eq!(watch.wait_for(&[State::Empty], PATIENCE).unwrap(), State::Empty);
-            let (_, _) = (one.wait().unwrap(), two.wait().unwrap());
-            let directory = own.directory();
-            own.remove().unwrap();
-            assert!(!directory.exists());
-            assert_eq!(watch.state().unwrap(), State::Missing);
-        }
+        own.kill().unwrap();
+        assert_eq!(watch.wait_for(&[State::Empty], PATIENCE).unwrap(), State::Empty);
+        let (_, _) = (one.wait().unwrap(), two.wait().unwrap());
+        let directory = own.directory();
+        own.remove().unwrap();
+        assert!(!directory.exists());
+        assert_eq!(watch.state().unwrap(), State::Missing);
     }
 
     #[test]
@@ -361,6 +339,24 @@ mod tests {
         let own = OwnCgroup::create(&hierarchy, &parent, Leftovers::MoveToParent).unwrap();
         assert!(own.add(pid(&child)).unwrap());
         drop(own);
+        assert_eq!(hierarchy.of_process(pid(&child)).unwrap(), before);
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success(), "it must have gone on undisturbed");
+    }
+
+    #[test]
+    fn processes_of_threaded_cgroups_go_back_too() {
+        let Some((hierarchy, parent)) = place() else { return };
+        let mut child = process();
+        let before = hierarchy.of_process(pid(&child)).unwrap();
+        let own = OwnCgroup::create(&hierarchy, &parent, Leftovers::MoveToParent).unwrap();
+        let threaded = own.directory().join("threaded");
+        fs::create_dir(&threaded).unwrap();
+        fs::write(threaded.join("cgroup.type"), "threaded").unwrap();
+        assert!(own.add(pid(&child)).unwrap());
+        fs::write(threaded.join("cgroup.threads"), pid(&child).to_string()).unwrap();
+        assert_eq!(own.processes().unwrap(), BTreeSet::from([pid(&child)]));
+        own.remove().unwrap();
         assert_eq!(hierarchy.of_process(pid(&child)).unwrap(), before);
         drop(child.stdin.take());
         assert!(child.wait().unwrap().success(), "it must have gone on undisturbed");

@@ -10,7 +10,7 @@ use std::{
 
 use gadgetd_core::{Abi, Machine, syscall_number};
 use rustix::process::{Pid, Signal, kill_process};
-use support::{DEADLINE, Finished, GADGETD, Running, gadgetd, processes_with, start, unique_number};
+use support::{DEADLINE, Finished, GADGETD, Running, gadgetd, has, processes_with, start, unique_number};
 
 /// `gadgetd` without any capability.
 fn unprivileged(arguments: &[&str]) -> Command {
@@ -31,10 +31,6 @@ fn record(command: &[&str]) -> Finished {
 
 fn begin(command: &[&str], stdin: Stdio) -> Running {
     start(unprivileged(&[&["run", "seccomp", "--"], command].concat()).stdin(stdin))
-}
-
-fn has(names: &[String], name: &str) -> bool {
-    names.iter().any(|n| n == name)
 }
 
 /// Waits for something that is about to be so.

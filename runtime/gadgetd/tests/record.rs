@@ -17,13 +17,9 @@ use rustix::{
     termios::{Winsize, tcsetwinsize},
 };
 use support::{
-    GADGETD, TestCgroup, Text, can_record, cgroups_of, gadgetd, names, processes_with, run, start,
-    unique_number,
+    GADGETD, TestCgroup, Text, can_record, cgroup_name, cgroups_of, gadgetd, has, names, processes_with, run,
+    start, unique_number,
 };
-
-fn has(names: &[String], name: &str) -> bool {
-    names.iter().any(|n| n == name)
-}
 
 fn record(command: &[&str]) -> support::Finished {
     run([&["run", "seccomp", "--"], command].concat())
@@ -412,125 +408,18 @@ fn a_verdict_has_its_own_code() {
 }
 
 #[test]
-fn a_running_process_is_recorded_with_what_it_starts() {
-    if !can_record() {
-        return;
-    }
-    let hierarchy = Hierarchy::find().unwrap();
-    let script = "sh -c \"read line; mkdir /proc/x; read line\" & \
-                  exec 3<&0; read line; ls / >/dev/null; echo listed; read line; kill $!; exit 6";
-    let mut target = start(Command::new("sh").args(["-c", script]).stdin(Stdio::piped()));
-    let pid = target.child.id();
-    let before = hierarchy.of_process(pid.cast_signed()).unwrap();
-    let recording = start(&mut gadgetd(["run", "seccomp", "--pid", &pid.to_string()]));
-    recording.stderr.until("recording process");
-    let during = hierarchy.of_process(pid.cast_signed()).unwrap();
-    assert_eq!(Some(during.as_str()), during.strip_prefix(&before).map(|_| during.as_str()));
-    assert_eq!(cgroups_of(recording.child.id()), [during]);
-    target.line("go");
-    // `ls` has ended; the recording ends first, the process goes on.
-    target.stdout.until("listed");
-    recording.signal(Signal::INT);
-    let names = recording.finish().code(0).says("began while it already ran").names();
-    assert!(has(&names, "getdents64"), "what it started: {names:?}");
-    assert_eq!(hierarchy.of_process(pid.cast_signed()).unwrap(), before, "it is moved back");
-    target.line("end");
-    target.finish().code(6);
-}
-
-#[test]
-fn a_recording_of_a_process_ends_with_it() {
-    if !can_record() {
-        return;
-    }
-    let mut target =
-        start(Command::new("sh").args(["-c", "read line; exec mkdir /proc/x"]).stdin(Stdio::piped()));
-    let pid = target.child.id().to_string();
-    let recording = start(&mut gadgetd(["run", "seccomp", "--pid", &pid]));
-    recording.stderr.until("recording process");
-    target.line("go");
-    target.finish().code(1);
-    assert!(has(&recording.finish().code(0).says("have ended").names(), "mkdir"));
-
-    // The shell that gadgetd itself runs from: gadgetd is not part of the recording, but the time limit ends it.
-    let script = format!("{GADGETD} run seccomp --pid $$ --timeout 200ms; mkdir /proc/x");
-    let finished = start(Command::new("sh").args(["-c", &script])).finish();
-    assert!(!finished.stdout.contains("\"bpf\""), "{finished:?}");
-}
-
-/// A cgroup name that no other test has.
-fn cgroup_name() -> String {
-    format!("gadgetd-test-{}", unique_number())
-}
-
-#[test]
-fn a_cgroup_that_does_not_exist_yet_is_recorded_from_its_first_call() {
+fn a_threaded_cgroup_that_the_command_leaves_behind_costs_nothing() {
     if !can_record() {
         return;
     }
     let mount = Hierarchy::find().unwrap().mount().to_owned();
-    let top = TestCgroup(mount.join(cgroup_name()));
-    let name = format!("{}/pod/container", top.0.file_name().unwrap().to_str().unwrap());
-    let recording = start(&mut gadgetd(["run", "seccomp", "--cgroup", &name]));
-    recording.stderr.until("waiting for");
-
-    // Another cgroup that is made meanwhile is not meant.
-    let other = TestCgroup::make(&mount.join(cgroup_name()));
-    other.start("mknod /proc/x p").finish().code(1);
-
-    let pod = TestCgroup::make(&top.0.join("pod"));
-    let container = TestCgroup::make(&top.0.join("pod/container"));
-    // Some runtimes put the container one level below; the host makes it, not the container.
-    let below = TestCgroup::make(&container.0.join("below"));
-    below.start("mkdir /proc/x").finish().code(1);
-    let finished = recording.finish().code(0).says("no processes any more");
-    assert!(!finished.stderr.contains("already ran"), "{finished:?}");
-    let names = finished.names();
-    for name in ["execve", "brk", "mkdir", "exit_group"] {
-        assert!(has(&names, name), "no {name} in {names:?}");
-    }
-    assert!(!has(&names, "mknod") && !has(&names, "mknodat"), "that of another cgroup: {names:?}");
-    drop((below, container, pod));
-}
-
-#[test]
-fn a_cgroup_that_is_removed_at_once_ends_its_recording() {
-    if !can_record() {
-        return;
-    }
-    let mount = Hierarchy::find().unwrap().mount().to_owned();
-    let name = cgroup_name();
-    for _ in 0..5 {
-        let recording = start(&mut gadgetd(["run", "seccomp", "--cgroup", &name]));
-        recording.stderr.until("waiting for");
-        let cgroup = TestCgroup::make(&mount.join(&name));
-        cgroup.start("exec mkdir /proc/x").finish().code(1);
-        drop(cgroup);
-        let finished = recording.finish();
-        assert!(has(&finished.code(0).names(), "mkdir"));
-    }
-}
-
-#[test]
-fn a_cgroup_that_exists_is_recorded_until_it_is_asked_to_end() {
-    if !can_record() {
-        return;
-    }
-    let mount = Hierarchy::find().unwrap().mount().to_owned();
-    let cgroup = TestCgroup::make(&mount.join(cgroup_name()));
-    let mut inside = cgroup.start("echo ready; read line; rmdir /proc/x; echo done; read line; exit 7");
-    inside.stdout.until("ready");
-    // By the path of its directory this time.
-    let recording = start(&mut gadgetd(["run", "seccomp", "--cgroup", cgroup.0.to_str().unwrap()]));
-    recording.stderr.until("recording");
-    inside.line("go");
-    inside.stdout.until("done");
-    recording.signal(Signal::TERM);
-    let names = recording.finish().code(0).names();
-    assert!(has(&names, "rmdir"), "{names:?}");
-    inside.line("end");
-    inside.finish().code(7);
-    assert!(cgroup.0.exists(), "it is not ours to remove");
+    let script = format!(
+        "own={}$(sed -n s/^0:://p /proc/self/cgroup); mkdir $own/threaded; echo threaded > $own/threaded/cgroup.type; \
+         sleep 1000 & echo $! > $own/threaded/cgroup.threads",
+        mount.display()
+    );
+    let finished = record(&["sh", "-c", &script]).says("left 1 process running");
+    assert!(has(&finished.names(), "execve"), "{finished:?}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::recording::{Following, Recorder, capture, show};
+use super::recording::{Following, Recorder, capture, give_back, show};
 use crate::{
     command::{ending, explain_exec, wait},
     note,
@@ -84,7 +84,7 @@ pub(super) async fn record<S: CgroupSource>(
     };
     let mut result = capture(source, container, &[cgroup.id()])?;
     result.completeness.from_start = true;
-    cgroup.remove()?;
+    give_back(cgroup);
     Ok(result)
 }
 

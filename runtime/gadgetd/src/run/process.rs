@@ -2,15 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use anyhow::{Context, Result, bail};
-use gadgetd_containers::{Hierarchy, Leftovers, OwnCgroup, State};
+use anyhow::{Context, Result, anyhow, bail};
+use gadgetd_containers::{Hierarchy, Leftovers, OwnCgroup, State, process_of};
 use gadgetd_core::{Capture, CgroupSource, Container, Entry};
 use procfs::{
     ProcError,
     process::{StatFlags, all_processes},
 };
 
-use super::recording::{Following, Recorder, capture, show, time};
+use super::recording::{Following, Recorder, capture, give_back, show, time};
 use crate::note;
 
 /// A process that can be recorded.
@@ -23,20 +23,21 @@ pub(super) struct Process {
 impl Process {
     /// Looks a process up, and refuses one that can't be recorded.
     pub(super) fn find(pid: i32) -> Result<Self> {
-        let found = procfs::process::Process::new(pid).and_then(|p| Ok((p.stat()?, p.status()?)));
-        let (stat, status) = match found {
-            Ok(found) => found,
-            Err(ProcError::NotFound(_)) => bail!("no process has the id {pid}"),
-            Err(e) => return Err(e).context(format!("cannot look at process {pid}")),
+        let gone = || anyhow!("no process has the id {pid}");
+        let stat = match procfs::process::Process::new(pid).and_then(|process| process.stat()) {
+            Err(ProcError::NotFound(_)) => return Err(gone()),
+            stat => stat.with_context(|| format!("cannot look at process {pid}"))?,
         };
+        let process = process_of(pid)?.ok_or_else(gone)?;
         let name = stat.comm.clone();
         if pid.cast_unsigned() == std::process::id() {
             bail!("process {pid} is this gadgetd; a program cannot record itself");
         }
-        if status.tgid != pid {
-            bail!("{pid} is a thread of process {}; record that: --pid {}", status.tgid, status.tgid);
+        if process != pid {
+            bail!("{pid} is a thread of process {process}; record that: --pid {process}");
         }
-        if stat.state == 'Z' || stat.state == 'X' {
+        // Threads may outlive the first.
+        if matches!(stat.state, 'Z' | 'X') && stat.num_threads <= 1 {
             bail!("process {pid} ({name}) has ended already");
         }
         let flags = StatFlags::from_bits_retain(stat.flags);
@@ -59,7 +60,7 @@ pub(super) async fn record<S: CgroupSource>(
 ) -> Result<Capture> {
     let Recorder { source, hierarchy, signals, timeout } = recorder;
     let Process { pid, name } = process;
-    let home = hierarchy.of_process(*pid)?;
+    let home = home(hierarchy, *pid)?;
     let cgroup = OwnCgroup::create(hierarchy, &home, Leftovers::MoveToParent)?;
     source.enrol(cgroup.id(), Entry::Application).context("cannot record the process's cgroup")?;
     let moved = move_in(hierarchy, &home, &cgroup, *pid)?;
@@ -97,8 +98,27 @@ pub(super) async fn record<S: CgroupSource>(
         ..Container::default()
     };
     let result = capture(source, container, &[cgroup.id()])?;
-    cgroup.remove()?;
+    give_back(cgroup);
     Ok(result)
+}
+
+/// The cgroup that a process is in; refuses one from which it can't be moved and back.
+fn home(hierarchy: &Hierarchy, pid: i32) -> Result<String> {
+    let mut cgroups = hierarchy.of_threads(pid)?;
+    let home = cgroups.pop_first().with_context(|| format!("process {pid} has just ended"))?;
+    if let Some(other) = cgroups.first() {
+        bail!(
+            "the threads of process {pid} are in more than one cgroup, {home} and {other}: moved to be recorded, they \
+             could not be put back; record the cgroup instead: --cgroup {home}"
+        );
+    }
+    if !hierarchy.is_plain_domain(&home)? {
+        bail!(
+            "process {pid} is in {home}, which is a threaded cgroup or has threaded ones below it, so it can't be moved \
+             to be recorded; record the cgroup instead: --cgroup {home}"
+        );
+    }
+    Ok(home)
 }
 
 struct Moved {
@@ -114,30 +134,24 @@ fn move_in(hierarchy: &Hierarchy, home: &str, cgroup: &OwnCgroup, pid: i32) -> R
     if !cgroup.add(pid)? {
         bail!("process {pid} has just ended");
     }
-    let (mut inside, mut elsewhere) = (HashSet::from([pid]), HashSet::new());
+    let (mut moved, mut seen) = (Moved { inside: 1, elsewhere: 0 }, HashSet::from([pid]));
     // What a process forked before it was moved is where it was; what it forks afterwards is inside. So
     // when a look finds nobody new, nobody is left.
     loop {
         let mut found = false;
-        for descendant in descendants(pid)? {
-            if inside.contains(&descendant) || elsewhere.contains(&descendant) {
-                continue;
-            }
+        for descendant in descendants(pid)?.into_iter().filter(|descendant| seen.insert(*descendant)) {
             found = true;
-            // One that has gone in the meantime is in no cgroup.
-            match hierarchy.of_process(descendant) {
-                Ok(at) if at == home => inside.extend(cgroup.add(descendant)?.then_some(descendant)),
-                Ok(at) if at == cgroup.cgroup() => {
-                    inside.insert(descendant);
-                }
-                Ok(_) => {
-                    elsewhere.insert(descendant);
-                }
-                Err(_) => {}
-            }
+            let cgroups = hierarchy.of_threads(descendant)?;
+            if cgroups.iter().eq([home]) {
+                moved.inside += usize::from(cgroup.add(descendant)?);
+            } else if cgroups.iter().eq([cgroup.cgroup()]) {
+                moved.inside += 1;
+            } else if !cgroups.is_empty() {
+                moved.elsewhere += 1;
+            } // Else it has ended in the meantime.
         }
         if !found {
-            return Ok(Moved { inside: inside.len(), elsewhere: elsewhere.len() });
+            return Ok(moved);
         }
     }
 }

@@ -3,12 +3,12 @@
 use std::{future::Future, time::Duration};
 
 use anyhow::{Context, Result};
-use gadgetd_containers::{Hierarchy, State, Watch};
+use gadgetd_containers::{Hierarchy, OwnCgroup, State, Watch};
 use gadgetd_core::{Capture, Container, Machine, Recorded, SyscallSource};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::live::{self, Progress};
-use crate::signals::Signals;
+use crate::{note, signals::Signals};
 
 /// What the recording of a cgroup works with.
 pub(super) struct Recorder<S> {
@@ -88,6 +88,13 @@ impl Following {
     pub(super) async fn changed(&self) -> Result<()> {
         self.0.readable().await.context("cannot watch a cgroup")?.clear_ready();
         Ok(())
+    }
+}
+
+/// Removes a cgroup whose recording was taken, which a failure must not cost: the next gadgetd tries again.
+pub(super) fn give_back(cgroup: OwnCgroup) {
+    if let Err(error) = cgroup.remove() {
+        note(&format!("the cgroup of the recording is left behind: {:#}", anyhow::Error::from(error)));
     }
 }
 

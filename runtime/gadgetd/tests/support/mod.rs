@@ -208,6 +208,10 @@ pub fn names(profile: &str) -> Vec<String> {
     names.iter().map(|n| n.as_str().expect("a name").to_owned()).collect()
 }
 
+pub fn has(names: &[String], name: &str) -> bool {
+    names.iter().any(|n| n == name)
+}
+
 /// The cgroups that a gadgetd made and that exist.
 pub fn cgroups_of(pid: u32) -> Vec<String> {
     let Ok(hierarchy) = Hierarchy::find() else { return Vec::new() };
@@ -228,6 +232,11 @@ pub fn unique_number() -> String {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("7{:07}{:03}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A cgroup name that no other test has.
+pub fn cgroup_name() -> String {
+    format!("gadgetd-test-{}", unique_number())
 }
 
 /// A cgroup for a test, with everything in and below it; both go when this is dropped.
