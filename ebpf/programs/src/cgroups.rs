@@ -9,7 +9,7 @@ use aya_ebpf::{
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
-use gadgetd_ebpf_common::{Event, PATH, event, flag};
+use gadgetd_ebpf_common::{EnrolNew, Event, PATH, event, flag};
 
 use crate::{
     atomic::shared,
@@ -26,13 +26,14 @@ pub fn mkdir(ctx: BtfTracePointContext) -> i32 {
     if !cgroup.is_v2() {
         return 0;
     }
-    let enrol_new = ENROL_NEW.get(0).is_some_and(|on| *on != 0);
+    let Some(new) = ENROL_NEW.get(0) else { return 0 };
+    let enrol_new = new.on != 0;
     let above = slot_index(cgroup.parent_id());
     // By the container itself, or by the host, in something that was chosen to be recorded as a whole.
     if above != NO_SLOT && (!enrol_new || slot_index(kernel::current_cgroup_id()) == above) {
         share(cgroup.id(), above);
     } else if enrol_new {
-        open(cgroup.id(), ctx.arg(1));
+        open(new, cgroup.id(), ctx.arg(1));
     }
     0
 }
@@ -47,7 +48,7 @@ fn share(id: u64, index: u32) {
 }
 
 #[inline(always)]
-fn open(id: u64, path: *const c_void) {
+fn open(new: &EnrolNew, id: u64, path: *const c_void) {
     if let Ok(Some(index)) = FREE.pop()
         && let Some(owner) = OWNERS.get_ptr_mut(index)
     {
@@ -60,7 +61,9 @@ fn open(id: u64, path: *const c_void) {
                 (*owner).path[0] = 0;
             }
         }
-        if CGROUPS.insert(id, index, u64::from(BPF_NOEXIST)).is_ok() {
+        // SAFETY: as above; the path has the alignment of what is before it.
+        let meant = new.means(unsafe { &*(&raw const (*owner).path).cast() });
+        if meant && CGROUPS.insert(id, index, u64::from(BPF_NOEXIST)).is_ok() {
             tell(id, event::OPENED);
             return;
         }
@@ -68,6 +71,9 @@ fn open(id: u64, path: *const c_void) {
         unsafe { (*owner).cgroup = 0 };
         // It came from there, so there is room.
         let _ = FREE.push(index, 0);
+        if !meant {
+            return;
+        }
     }
     if let Some(losses) = LOSSES.get_ptr_mut(0) {
         shared!((*losses).slots_exhausted).increment();

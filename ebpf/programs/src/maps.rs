@@ -8,7 +8,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_task_storage_delete, bpf_task_storage_get},
     macros::btf_map,
 };
-use gadgetd_ebpf_common::{Event, Losses, Owner, Slot};
+use gadgetd_ebpf_common::{EnrolNew, Event, Losses, Owner, Slot};
 
 use crate::{entrant::Entrant, kernel::Task};
 
@@ -36,9 +36,9 @@ pub static LOSSES: Array<Losses, 1> = Array::new();
 #[btf_map]
 pub static EVENTS: RingBuf<Event, 262_144> = RingBuf::new();
 
-/// 1 while every new cgroup gets a slot.
+/// Which new cgroups get a slot.
 #[btf_map]
-pub static ENROL_NEW: Array<u64, 1> = Array::new();
+pub static ENROL_NEW: Array<EnrolNew, 1> = Array::new();
 
 /// Tasks that came into a container's cgroup from outside, and have executed no program there. It goes away with the task.
 #[btf_map]

@@ -31,5 +31,5 @@ pub use capture::{Capture, Completeness, Loss};
 pub use container::{Container, Pod};
 pub use policy::Policy;
 pub use refused::{Refusal, RefusedCall};
-pub use source::{CgroupEvent, CgroupId, CgroupSource, Enrolled, Entry, Recorded, SyscallSource};
+pub use source::{CgroupEvent, CgroupId, CgroupSource, Enrolled, Entry, NewCgroups, Recorded, SyscallSource};
 pub use syscall::{Phases, Syscall, syscall_number};

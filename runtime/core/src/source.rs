@@ -68,6 +68,18 @@ pub trait SyscallSource {
     fn read(&self, subject: Self::Subject) -> Result<Recorded, Self::Error>;
 }
 
+/// Cgroups that get a slot when they are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewCgroups<'p> {
+    /// None.
+    None,
+    /// All.
+    All,
+    /// The one with this path from the root of the hierarchy, and those below it. Others may get one too, if the path
+    /// is longer than the source can compare (for eBPF: 511 bytes).
+    Below(&'p str),
+}
+
 /// A source that records cgroups, whoever started what is in them.
 ///
 /// A cgroup that [is read](SyscallSource::read) may be gone already.
@@ -76,9 +88,8 @@ pub trait CgroupSource: SyscallSource<Subject = CgroupId> {
     /// a cgroup that has a slot already changes nothing but `entry`.
     fn enrol(&mut self, cgroup: CgroupId, entry: Entry) -> Result<(), Self::Error>;
 
-    /// From now on (or, with `false`, no longer) opens a slot for every cgroup that is made, before
-    /// any process can be in it.
-    fn enrol_new(&mut self, on: bool) -> Result<(), Self::Error>;
+    /// From now on opens a slot for these cgroups when they are made, before any process can be in them.
+    fn enrol_new(&mut self, new: NewCgroups<'_>) -> Result<(), Self::Error>;
 
     /// Every cgroup that has a slot of its own.
     fn enrolled(&self) -> Result<Vec<Enrolled>, Self::Error>;

@@ -36,6 +36,26 @@ fn a_cgroup_that_does_not_exist_yet_is_recorded_from_its_first_call() {
     drop((below, container, pod));
 }
 
+/// Each new cgroup of the machine has a slot until it is known that another is meant.
+#[test]
+fn more_cgroups_of_others_than_there_are_slots_are_no_obstacle() {
+    if !can_record() {
+        return;
+    }
+    let mount = Hierarchy::find().unwrap().mount().to_owned();
+    let name = cgroup_name();
+    let recording = start(&mut gadgetd(["run", "seccomp", "--cgroup", &name]));
+    recording.stderr.until("waiting for");
+    let others = TestCgroup::make(&mount.join(cgroup_name()));
+    for n in 0..9000 {
+        drop(TestCgroup::make(&others.0.join(n.to_string())));
+    }
+    let container = TestCgroup::make(&mount.join(&name));
+    container.start("mkdir /proc/x").finish().code(1);
+    let finished = recording.finish().code(0);
+    assert!(has(&finished.names(), "mkdir"), "{finished:?}");
+}
+
 #[test]
 fn a_cgroup_that_is_removed_at_once_ends_its_recording() {
     if !can_record() {

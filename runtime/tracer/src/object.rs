@@ -14,7 +14,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, MapError, Queue, RingBuf},
     programs::{BtfTracePoint, ProgramError, ProgramFd, RawTracePoint, TracePoint},
 };
-use gadgetd_ebpf_common::{Event, Kernel, Losses, Owner, Slot};
+use gadgetd_ebpf_common::{EnrolNew, Event, Kernel, Losses, Owner, Slot};
 
 use crate::{LoadError, TracerError, bpf, kernel, pins::Pins};
 
@@ -106,6 +106,8 @@ fn link_pin(name: &str) -> String {
 pub(crate) struct Shared<T>(pub(crate) T);
 
 // SAFETY: the shared layouts are `repr(C)` structures of integers without padding.
+unsafe impl Pod for Shared<EnrolNew> {}
+// SAFETY: as above.
 unsafe impl Pod for Shared<Kernel> {}
 // SAFETY: as above.
 unsafe impl Pod for Shared<Losses> {}
@@ -133,7 +135,7 @@ pub(crate) struct Object {
     pub(crate) owners: Array<MapData, Shared<Owner>>,
     pub(crate) free: Queue<MapData, u32>,
     pub(crate) losses: Array<MapData, Shared<Losses>>,
-    pub(crate) enrol_new: Array<MapData, u64>,
+    pub(crate) enrol_new: Array<MapData, Shared<EnrolNew>>,
     pub(crate) events: RingBuf<MapData>,
 }
 

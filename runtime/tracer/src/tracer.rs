@@ -9,12 +9,12 @@ use std::{
 use aya::maps::MapError;
 use gadgetd_containers::Hierarchy;
 use gadgetd_core::{
-    Abi, CgroupEvent, CgroupId, CgroupSource, Completeness, Enrolled, Entry, Loss, Machine, Phases, Recorded,
-    Refusal, RefusedCall, Syscall, SyscallSource,
+    Abi, CgroupEvent, CgroupId, CgroupSource, Completeness, Enrolled, Entry, Loss, Machine, NewCgroups,
+    Phases, Recorded, Refusal, RefusedCall, Syscall, SyscallSource,
 };
 use gadgetd_ebpf_common::{
-    ABIS, ARM_PRIVATE, ARM_PRIVATE_COUNT, Bitmap, CALLS, Event, Owner, PATH, Slot, event, flag, refusal,
-    stage,
+    ABIS, ARM_PRIVATE, ARM_PRIVATE_COUNT, Bitmap, CALLS, EnrolNew, Event, Owner, PATH, Slot, event, flag,
+    refusal, stage,
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -192,7 +192,7 @@ impl Tracer {
 
     /// Detaches the program if there is nothing for it to do.
     fn detach_if_idle(&mut self) -> Result<(), TracerError> {
-        let enrol_new = self.object.enrol_new.get(&0, 0).map_err(map("ENROL_NEW"))? != 0;
+        let enrol_new = self.object.enrol_new.get(&0, 0).map_err(map("ENROL_NEW"))?.0.on != 0;
         if !enrol_new && self.object.cgroups.keys().next().is_none() {
             self.object.detach();
         }
@@ -344,12 +344,17 @@ impl CgroupSource for Tracer {
         opened
     }
 
-    fn enrol_new(&mut self, on: bool) -> Result<(), TracerError> {
-        if on {
-            self.attach()?;
+    fn enrol_new(&mut self, new: NewCgroups<'_>) -> Result<(), TracerError> {
+        let wanted = match new {
+            NewCgroups::None => EnrolNew::any(false),
+            NewCgroups::All => EnrolNew::any(true),
+            NewCgroups::Below(path) => EnrolNew::below(path.as_bytes()),
+        };
+        // The kernel side must not see half a path.
+        for value in [EnrolNew { on: 0, ..wanted }, wanted] {
+            self.object.enrol_new.set(0, Shared(value), 0).map_err(map("ENROL_NEW"))?;
         }
-        self.object.enrol_new.set(0, u64::from(on), 0).map_err(map("ENROL_NEW"))?;
-        if on { Ok(()) } else { self.detach_if_idle() }
+        if new == NewCgroups::None { self.detach_if_idle() } else { self.attach() }
     }
 
     fn enrolled(&self) -> Result<Vec<Enrolled>, TracerError> {

@@ -5,7 +5,9 @@ mod support;
 
 use std::{fs, os::unix::fs::MetadataExt};
 
-use gadgetd_core::{Abi, CgroupEvent, CgroupId, CgroupSource, Entry, Loss, Machine, SyscallSource};
+use gadgetd_core::{
+    Abi, CgroupEvent, CgroupId, CgroupSource, Entry, Loss, Machine, NewCgroups, SyscallSource,
+};
 use gadgetd_tracer::{Tracer, TracerError};
 use support::{Cgroup, Child, Loader, application, call, load, options, runtime, set};
 
@@ -182,11 +184,46 @@ fn unknown_numbers_are_counted() {
 }
 
 #[test]
+fn only_cgroups_that_are_waited_for_get_a_slot() {
+    let Some(mut tracer) = load(1) else { return };
+    let (cgroup, other) = (Cgroup::new(), Cgroup::new());
+    // Each path has its own number of bytes in its last word.
+    let top = cgroup.path().file_name().expect("a name").display().to_string();
+    for (before, name) in
+        ["await", "await1", "await12", "await123", "await1234", "await12345"].iter().enumerate()
+    {
+        let path = cgroup.path().join(name);
+        let wanted = format!("/{top}/{name}");
+        tracer.enrol_new(NewCgroups::Below(&wanted)).expect("attachable");
+        let longer = path.with_file_name(format!("{name}x"));
+        let shorter = path.with_file_name(&name[..name.len() - 1]);
+        let below = path.join("below");
+        // The slot is the only one: it has to be there for who is meant, whoever came before.
+        for directory in [&longer, &shorter, &other.path().join(name), &path, &below] {
+            fs::create_dir(directory).expect("a new cgroup");
+        }
+        let enrolled: Vec<_> = tracer.enrolled().expect("readable");
+        let paths: Vec<_> = enrolled.iter().map(|e| e.path.as_deref()).collect();
+        assert_eq!(paths, [Some(wanted.as_str())]);
+        assert_eq!(
+            tracer.losses().expect("readable"),
+            [Loss::SlotsExhausted(before as u64 + 1)],
+            "the one below had no room"
+        );
+        tracer.enrol_new(NewCgroups::None).expect("detachable");
+        for directory in [&below, &path, &longer, &shorter, &other.path().join(name)] {
+            fs::remove_dir(directory).expect("an empty cgroup");
+        }
+        tracer.release(enrolled[0].cgroup).expect("enrolled");
+    }
+}
+
+#[test]
 fn cgroups_that_the_container_makes_belong_to_it() {
     let Some(mut tracer) = load(16) else { return };
     let cgroup = Cgroup::new();
     tracer.enrol(cgroup.id(), Entry::Application).expect("a cgroup that exists");
-    tracer.enrol_new(true).expect("room");
+    tracer.enrol_new(NewCgroups::All).expect("room");
     let below = cgroup.path().join("below");
     Child::into(&cgroup, || {
         fs::create_dir(&below).expect("a new cgroup");
@@ -201,7 +238,7 @@ fn cgroups_that_the_container_makes_belong_to_it() {
     let mkdir = if cfg!(target_arch = "x86_64") { "mkdir" } else { "mkdirat" };
     assert!(calls.is_superset(&set([mkdir, "getppid", "exit_group"])), "{calls:?}");
 
-    tracer.enrol_new(false).expect("detachable");
+    tracer.enrol_new(NewCgroups::None).expect("detachable");
     fs::remove_dir(&below).expect("an empty cgroup");
     tracer.release(cgroup.id()).expect("enrolled");
     assert!(!tracer.is_attached());
@@ -234,7 +271,7 @@ fn new_cgroups_get_slots_until_there_are_none() {
     let Some(mut tracer) = load(2) else { return };
     let first = Cgroup::new();
     tracer.enrol(first.id(), Entry::Application).expect("a cgroup that exists");
-    tracer.enrol_new(true).expect("attachable");
+    tracer.enrol_new(NewCgroups::All).expect("attachable");
     // One more fits (if nothing else on this machine makes a cgroup at this moment).
     let more: Vec<_> = (0..3).map(|_| Cgroup::new()).collect();
     let enrolled = tracer.enrolled().expect("readable");
@@ -321,9 +358,9 @@ fn nothing_is_attached_while_nothing_is_recorded() {
     assert_eq!(attached(&tracer), all, "one of two released");
     tracer.release(other.id()).expect("enrolled");
     assert_eq!(attached(&tracer), 0, "both released");
-    tracer.enrol_new(true).expect("attachable");
+    tracer.enrol_new(NewCgroups::All).expect("attachable");
     assert_eq!(attached(&tracer), all, "waiting for new ones");
-    tracer.enrol_new(false).expect("detachable");
+    tracer.enrol_new(NewCgroups::None).expect("detachable");
     for enrolled in tracer.enrolled().expect("readable") {
         tracer.release(enrolled.cgroup).expect("enrolled");
     }
@@ -335,7 +372,7 @@ fn nothing_is_attached_while_nothing_is_recorded() {
 #[test]
 fn five_hundred_short_lives_at_once() {
     let Some(mut tracer) = load(1_024) else { return };
-    tracer.enrol_new(true).expect("attachable");
+    tracer.enrol_new(NewCgroups::All).expect("attachable");
     let cgroups: Vec<_> = (0..500).map(|_| Cgroup::new()).collect();
     let children: Vec<_> = cgroups
         .iter()
@@ -368,13 +405,13 @@ fn five_hundred_short_lives_at_once() {
 #[test]
 fn what_opens_and_ends_is_told() {
     let Some(mut tracer) = load(64) else { return };
-    tracer.enrol_new(true).expect("attachable");
+    tracer.enrol_new(NewCgroups::All).expect("attachable");
     let (used, unused) = (Cgroup::new(), Cgroup::new());
     let (opened, ended) = (CgroupEvent::Opened, CgroupEvent::Ended);
     tracer.until_told(&[opened(used.id()), opened(unused.id())]);
 
     // Moves inside are no end, and the cgroup below has no slot.
-    tracer.enrol_new(false).expect("attached");
+    tracer.enrol_new(NewCgroups::None).expect("attached");
     let below = used.below("below");
     let (into, out_of) = (below.entrance(), used.entrance());
     let child = Child::into(&used, || {

@@ -5,7 +5,7 @@ mod support;
 
 use std::{fs, process::Command, thread};
 
-use gadgetd_core::{CgroupSource, Entry, Loss, SyscallSource};
+use gadgetd_core::{CgroupSource, Entry, Loss, NewCgroups, SyscallSource};
 use support::{Cgroup, Child, Loader, application, call, load, runtime, set};
 
 #[test]
@@ -314,7 +314,7 @@ fn the_doubt_about_one_does_not_end_with_that_about_another() {
 #[test]
 fn calls_between_a_move_and_its_report_are_not_the_applications() {
     let Some(mut tracer) = load(64) else { return };
-    tracer.enrol_new(true).expect("attachable");
+    tracer.enrol_new(NewCgroups::All).expect("attachable");
     for _ in 0..50 {
         let cgroup = Cgroup::new();
         let child = Child::plain(|| {

@@ -24,7 +24,7 @@ use aya::{
         loaded_links,
     },
 };
-use gadgetd_core::{CgroupEvent, CgroupId, CgroupSource, Entry, Loss, SyscallSource};
+use gadgetd_core::{CgroupEvent, CgroupId, CgroupSource, Entry, Loss, NewCgroups, SyscallSource};
 use gadgetd_ebpf_common::{Owner, flag};
 use gadgetd_tracer::{LoadError, PinsError, Tracer, TracerError};
 use libtest_mimic::{Arguments, Trial};
@@ -119,7 +119,7 @@ fn until_gone(links: &BTreeSet<u32>) {
 
 /// Ends everything that is recorded.
 fn release_all(tracer: &mut Tracer) {
-    tracer.enrol_new(false).expect("attached");
+    tracer.enrol_new(NewCgroups::None).expect("attached");
     for enrolled in tracer.enrolled().expect("readable") {
         tracer.release(enrolled.cgroup).expect("enrolled");
     }

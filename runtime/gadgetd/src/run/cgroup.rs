@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use gadgetd_containers::{Hierarchy, State, Watch, identify};
-use gadgetd_core::{Capture, CgroupId, CgroupSource, Container, Entry};
+use gadgetd_core::{Capture, CgroupId, CgroupSource, Container, Entry, NewCgroups};
 
 use super::recording::{Following, Recorder, capture, show, time};
 use crate::note;
@@ -14,8 +14,8 @@ pub(super) async fn record<S: CgroupSource>(recorder: &mut Recorder<S>, cgroup: 
     let following = Following::new(Watch::new(hierarchy, &cgroup)?)?;
     let mut limit = std::pin::pin!(time(*timeout));
 
-    // From here on the kernel side gives every new cgroup a slot before a process can be in it, and keeps its path.
-    source.enrol_new(true).context("cannot wait for the cgroup")?;
+    // From here on the kernel side gives the cgroup a slot before a process can be in it, and those below it too.
+    source.enrol_new(NewCgroups::Below(&cgroup)).context("cannot wait for the cgroup")?;
     let mut told = false;
     let mut stop = None;
     let slots = loop {
@@ -47,7 +47,7 @@ pub(super) async fn record<S: CgroupSource>(recorder: &mut Recorder<S>, cgroup: 
     }
     // Its slot is there now: what is made below it shares it, whoever makes it. What was made before has slots of
     // its own, as the `container` that crun makes in its cgroup.
-    source.enrol_new(false).context("cannot stop waiting for cgroups")?;
+    source.enrol_new(NewCgroups::None).context("cannot stop waiting for cgroups")?;
     note(&format!("recording {cgroup}; Ctrl-C ends it"));
 
     let ended = async {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gadgetd_core::{CgroupId, CgroupSource, Entry, Loss, Recorded};
+use gadgetd_core::{CgroupId, CgroupSource, Entry, Loss, NewCgroups, Recorded};
 use gadgetd_kube::controller::NodeError;
 
 use super::{
@@ -68,7 +68,7 @@ impl<S: CgroupSource> Slots<S> {
         if let Ok(kernel) = &mut self.kernel
             && self.enrols_new != Some(on)
         {
-            kernel.source.enrol_new(on)?;
+            kernel.source.enrol_new(if on { NewCgroups::All } else { NewCgroups::None })?;
             self.enrols_new = Some(on);
         }
         Ok(())

@@ -9,7 +9,7 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-use gadgetd_core::{CgroupId, CgroupSource, Entry};
+use gadgetd_core::{CgroupId, CgroupSource, Entry, NewCgroups};
 use gadgetd_tracer::{Tracer, TracerOptions};
 
 /// The word.
@@ -44,7 +44,7 @@ fn record(options: &TracerOptions) {
             ["enrol", cgroup] => tracer.enrol(id(cgroup), Entry::Application),
             ["enrol-runtime", cgroup] => tracer.enrol(id(cgroup), Entry::Runtime),
             ["release", cgroup] => tracer.release(id(cgroup)),
-            ["new", on] => tracer.enrol_new(on == "on"),
+            ["new", on] => tracer.enrol_new(if on == "on" { NewCgroups::All } else { NewCgroups::None }),
             ["churn", ref cgroups @ ..] => loop {
                 for cgroup in cgroups {
                     println!("{:?}", tracer.enrol(id(cgroup), Entry::Application));

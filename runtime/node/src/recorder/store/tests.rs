@@ -20,8 +20,8 @@ use std::{
 
 use gadgetd_containers::Hierarchy;
 use gadgetd_core::{
-    Abi, Capture, CgroupId, Completeness, Container, Enrolled, Entry, Loss, Phases, Recorded, Syscall,
-    SyscallSource,
+    Abi, Capture, CgroupId, Completeness, Container, Enrolled, Entry, Loss, NewCgroups, Phases, Recorded,
+    Syscall, SyscallSource,
 };
 use gadgetd_kube::{controller::RecordingProgress, documents::Recording};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;

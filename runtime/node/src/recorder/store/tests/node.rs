@@ -79,8 +79,8 @@ impl CgroupSource for FakeSource {
         Ok(())
     }
 
-    fn enrol_new(&mut self, on: bool) -> Result<(), ScriptError> {
-        self.0.borrow_mut().enrol_new = on;
+    fn enrol_new(&mut self, new: NewCgroups<'_>) -> Result<(), ScriptError> {
+        self.0.borrow_mut().enrol_new = new != NewCgroups::None;
         Ok(())
     }
 
