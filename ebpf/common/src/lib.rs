@@ -192,45 +192,16 @@ pub struct EnrolNew {
     /// Length in bytes of the path that a cgroup must have, or be below; 0: any has it. Less than [`PATH`].
     pub length: u64,
     /// That path.
-    pub path: [u64; PATH / 8],
-    /// Ones where the path has bits.
-    pub mask: [u64; PATH / 8],
+    pub path: [u8; PATH],
+    /// 0xff where the path has bytes.
+    pub mask: [u8; PATH],
 }
 
 impl EnrolNew {
-    /// No cgroup, or every one.
-    pub const fn any(on: bool) -> Self {
-        Self { on: on as u64, length: 0, path: [0; PATH / 8], mask: [0; PATH / 8] }
-    }
-
-    /// The cgroup with this path, and those below it. A path that has no room is cut off, and lets in others that begin alike.
-    pub fn below(path: &[u8]) -> Self {
-        let path = &path[..path.len().min(PATH - 1)];
-        let mut new = Self { length: path.len() as u64, ..Self::any(true) };
-        for (at, byte) in path.iter().enumerate() {
-            new.path[at / 8] |= u64::from(*byte) << Self::shift(at);
-            new.mask[at / 8] |= 0xff << Self::shift(at);
-        }
-        new
-    }
-
-    /// Whether a cgroup is meant, by its path, ended by a zero. What is behind the zero does not matter.
-    #[inline(always)]
-    pub fn means(&self, path: &[u64; PATH / 8]) -> bool {
-        let mut difference = 0;
-        for at in 0..PATH / 8 {
-            difference |= (path[at] ^ self.path[at]) & self.mask[at];
-        }
-        let end = self.length as usize % PATH;
-        let next = (path[end / 8] >> Self::shift(end)) as u8;
-        difference == 0 && (self.length == 0 || next == 0 || next == b'/')
-    }
-
-    /// Where a byte is in its word. (The eBPF object is little-endian, as all machines are that it is for.)
-    #[inline(always)]
-    const fn shift(at: usize) -> usize {
-        at % 8 * 8
-    }
+    /// No cgroup.
+    pub const NONE: Self = Self { on: 0, length: 0, path: [0; PATH], mask: [0; PATH] };
+    /// Every cgroup.
+    pub const ALL: Self = Self { on: 1, ..Self::NONE };
 }
 
 /// What happened to a cgroup that owns a slot.

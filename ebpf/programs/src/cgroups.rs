@@ -61,8 +61,8 @@ fn open(new: &EnrolNew, id: u64, path: *const c_void) {
                 (*owner).path[0] = 0;
             }
         }
-        // SAFETY: as above; the path has the alignment of what is before it.
-        let meant = new.means(unsafe { &*(&raw const (*owner).path).cast() });
+        // SAFETY: as above.
+        let meant = is_meant(new, unsafe { &(*owner).path });
         if meant && CGROUPS.insert(id, index, u64::from(BPF_NOEXIST)).is_ok() {
             tell(id, event::OPENED);
             return;
@@ -78,6 +78,24 @@ fn open(new: &EnrolNew, id: u64, path: *const c_void) {
     if let Some(losses) = LOSSES.get_ptr_mut(0) {
         shared!((*losses).slots_exhausted).increment();
     }
+}
+
+/// Whether a new cgroup is to have a slot, by its path, ended by a zero. What is behind the zero does not matter.
+#[inline(always)]
+fn is_meant(new: &EnrolNew, path: &[u8; PATH]) -> bool {
+    const WORDS: usize = PATH / 8;
+    let words = |bytes: &[u8; PATH]| {
+        let words: *const [u64; WORDS] = bytes.as_ptr().cast();
+        // SAFETY: as long, and aligned: in their structures, only `u64`s are before them.
+        unsafe { &*words }
+    };
+    let (given, wanted, mask) = (words(path), words(&new.path), words(&new.mask));
+    let mut difference = 0;
+    for at in 0..WORDS {
+        difference |= (given[at] ^ wanted[at]) & mask[at];
+    }
+    let next = path[new.length as usize % PATH];
+    difference == 0 && (new.length == 0 || next == 0 || next == b'/')
 }
 
 /// Tells user space of something.

@@ -99,12 +99,14 @@ fn join(task: Task, owner: u64, found: bool, slot: *mut Slot) {
 
 /// Makes a task an entrant.
 #[inline(always)]
-fn begin(task: Task, initial: Entrant, slot: *mut Slot) -> Option<&'static mut Entrant> {
-    if let Some(entrant) = ENTRANTS.create(task, None) {
-        *entrant = initial;
+fn begin(task: Task, mut initial: Entrant, slot: *mut Slot) -> Option<&'static mut Entrant> {
+    // Both the task and who moves it come here, maybe at the same time: who is first has decided the family.
+    if let Some(entrant) = ENTRANTS.create(task, Some(&mut initial)) {
+        if entrant.cgroup != initial.cgroup {
+            *entrant = initial; // It was another container's.
+        }
         return Some(entrant);
     }
-    // Both the task and who moves it come here, maybe at the same time.
     let other = ENTRANTS.get(task).filter(|entrant| entrant.cgroup == initial.cgroup);
     if other.is_none() {
         shared!((*slot).lost_phases).increment();

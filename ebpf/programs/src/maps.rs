@@ -101,8 +101,8 @@ impl<T> TaskStorage<T> {
         unsafe { bpf_task_storage_get(self.as_ptr(), task.0, ptr::null_mut(), 0).cast::<T>().as_mut() }
     }
 
-    /// Stores a copy of a value of this map (or zeros) with a task that has none; `None` when out of memory, or when somebody else stores
-    /// one at the same time.
+    /// What is stored with a task; where nothing is, a copy of a value (or zeros) from now on. `None` when out of memory, or when somebody
+    /// else stores one at the same time.
     #[inline(always)]
     pub fn create(&self, task: Task, initial: Option<&mut T>) -> Option<&mut T> {
         let initial = initial.map_or(ptr::null_mut(), ptr::from_mut);

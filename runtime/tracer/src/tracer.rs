@@ -346,15 +346,19 @@ impl CgroupSource for Tracer {
 
     fn enrol_new(&mut self, new: NewCgroups<'_>) -> Result<(), TracerError> {
         let wanted = match new {
-            NewCgroups::None => EnrolNew::any(false),
-            NewCgroups::All => EnrolNew::any(true),
-            NewCgroups::Below(path) => EnrolNew::below(path.as_bytes()),
+            NewCgroups::None => EnrolNew::NONE,
+            NewCgroups::All => EnrolNew::ALL,
+            NewCgroups::Below(path) => below(path.as_bytes()),
         };
+        if new != NewCgroups::None {
+            // First: a cgroup that gets a slot before everything is attached would not be recorded from its start.
+            self.attach()?;
+        }
         // The kernel side must not see half a path.
         for value in [EnrolNew { on: 0, ..wanted }, wanted] {
             self.object.enrol_new.set(0, Shared(value), 0).map_err(map("ENROL_NEW"))?;
         }
-        if new == NewCgroups::None { self.detach_if_idle() } else { self.attach() }
+        if new == NewCgroups::None { self.detach_if_idle() } else { Ok(()) }
     }
 
     fn enrolled(&self) -> Result<Vec<Enrolled>, TracerError> {
@@ -496,6 +500,15 @@ fn kept(path: &str) -> [u8; PATH] {
 fn path(owner: &Owner) -> Option<String> {
     let path = CStr::from_bytes_until_nul(&owner.path).ok()?.to_str().ok()?;
     (!path.is_empty() && path.len() < PATH - 1).then(|| path.to_owned())
+}
+
+/// The cgroup with this path, and those below it. A path for which there is no room is cut off, and lets in others that begin alike.
+fn below(path: &[u8]) -> EnrolNew {
+    let length = path.len().min(PATH - 1);
+    let mut new = EnrolNew { length: length as u64, ..EnrolNew::ALL };
+    new.path[..length].copy_from_slice(&path[..length]);
+    new.mask[..length].fill(0xff);
+    new
 }
 
 /// The time since an instant of the kernel side's clock; `None` if there was none.
