@@ -15,7 +15,7 @@ use crate::{
     atomic::shared,
     cache,
     kernel::{self, Cgroup},
-    maps::{CGROUPS, ENROL_NEW, EVENTS, FREE, LOSSES, OWNERS, SLOTS},
+    maps::{CGROUPS, ENROL_NEW, EVENTS, FREE, LOSSES, NEW_PATH, OWNERS, SLOTS},
     slots::{NO_SLOT, slot_index},
 };
 
@@ -49,6 +49,9 @@ fn share(id: u64, index: u32) {
 
 #[inline(always)]
 fn open(new: &EnrolNew, id: u64, path: *const c_void) {
+    if !is_meant(new, path) {
+        return;
+    }
     if let Ok(Some(index)) = FREE.pop()
         && let Some(owner) = OWNERS.get_ptr_mut(index)
     {
@@ -61,9 +64,7 @@ fn open(new: &EnrolNew, id: u64, path: *const c_void) {
                 (*owner).path[0] = 0;
             }
         }
-        // SAFETY: as above.
-        let meant = is_meant(new, unsafe { &(*owner).path });
-        if meant && CGROUPS.insert(id, index, u64::from(BPF_NOEXIST)).is_ok() {
+        if CGROUPS.insert(id, index, u64::from(BPF_NOEXIST)).is_ok() {
             tell(id, event::OPENED);
             return;
         }
@@ -71,31 +72,39 @@ fn open(new: &EnrolNew, id: u64, path: *const c_void) {
         unsafe { (*owner).cgroup = 0 };
         // It came from there, so there is room.
         let _ = FREE.push(index, 0);
-        if !meant {
-            return;
-        }
     }
     if let Some(losses) = LOSSES.get_ptr_mut(0) {
         shared!((*losses).slots_exhausted).increment();
     }
 }
 
-/// Whether a new cgroup is to have a slot, by its path, ended by a zero. What is behind the zero does not matter.
+/// Whether a new cgroup is to have a slot, by its path. Behind the zero that ends it are other paths' bytes, which do not matter.
 #[inline(always)]
-fn is_meant(new: &EnrolNew, path: &[u8; PATH]) -> bool {
+fn is_meant(new: &EnrolNew, path: *const c_void) -> bool {
     const WORDS: usize = PATH / 8;
-    let words = |bytes: &[u8; PATH]| {
-        let words: *const [u64; WORDS] = bytes.as_ptr().cast();
-        // SAFETY: as long, and aligned: in their structures, only `u64`s are before them.
-        unsafe { &*words }
+    if new.length == 0 {
+        return true;
+    }
+    let Some(given) = NEW_PATH.get_ptr_mut(0) else { return true };
+    // SAFETY: the map's value, as long as is said, and nobody else's while a cgroup is made.
+    let given = unsafe {
+        if bpf_probe_read_kernel_str(given.cast(), PATH as u32, path) < 0 {
+            return true;
+        }
+        &*given
     };
-    let (given, wanted, mask) = (words(path), words(&new.path), words(&new.mask));
+    let words = |bytes: &[u8; PATH]| -> &[u64; WORDS] {
+        // SAFETY: as long, and aligned: in the structure, `u64`s and multiples of them are before.
+        unsafe { &*bytes.as_ptr().cast() }
+    };
+    let (wanted, mask) = (words(&new.path), words(&new.mask));
     let mut difference = 0;
     for at in 0..WORDS {
         difference |= (given[at] ^ wanted[at]) & mask[at];
     }
-    let next = path[new.length as usize % PATH];
-    difference == 0 && (new.length == 0 || next == 0 || next == b'/')
+    let end = new.length as usize % PATH;
+    let next = (given[end / 8] >> (end % 8 * 8)) as u8;
+    difference == 0 && (next == 0 || next == b'/')
 }
 
 /// Tells user space of something.

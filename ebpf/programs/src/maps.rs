@@ -8,7 +8,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_task_storage_delete, bpf_task_storage_get},
     macros::btf_map,
 };
-use gadgetd_ebpf_common::{EnrolNew, Event, Losses, Owner, Slot};
+use gadgetd_ebpf_common::{EnrolNew, Event, Losses, Owner, PATH, Slot};
 
 use crate::{entrant::Entrant, kernel::Task};
 
@@ -39,6 +39,10 @@ pub static EVENTS: RingBuf<Event, 262_144> = RingBuf::new();
 /// Which new cgroups get a slot.
 #[btf_map]
 pub static ENROL_NEW: Array<EnrolNew, 1> = Array::new();
+
+/// The path of the cgroup that is being made, ended by a zero. The kernel makes one at a time (`cgroup_mutex`).
+#[btf_map]
+pub static NEW_PATH: Array<[u64; PATH / 8], 1> = Array::new();
 
 /// Tasks that came into a container's cgroup from outside, and have executed no program there. It goes away with the task.
 #[btf_map]
@@ -101,8 +105,8 @@ impl<T> TaskStorage<T> {
         unsafe { bpf_task_storage_get(self.as_ptr(), task.0, ptr::null_mut(), 0).cast::<T>().as_mut() }
     }
 
-    /// What is stored with a task; where nothing is, a copy of a value (or zeros) from now on. `None` when out of memory, or when somebody
-    /// else stores one at the same time.
+    /// The value that is stored with a task. If there is none, a copy of `initial` is stored (or zeros). `None` when out of memory, or when
+    /// somebody else stores one at the same time.
     #[inline(always)]
     pub fn create(&self, task: Task, initial: Option<&mut T>) -> Option<&mut T> {
         let initial = initial.map_or(ptr::null_mut(), ptr::from_mut);

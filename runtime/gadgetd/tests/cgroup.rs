@@ -36,7 +36,7 @@ fn a_cgroup_that_does_not_exist_yet_is_recorded_from_its_first_call() {
     drop((below, container, pod));
 }
 
-/// Each new cgroup of the machine has a slot until it is known that another is meant.
+/// Only the cgroup that is meant takes one.
 #[test]
 fn more_cgroups_of_others_than_there_are_slots_are_no_obstacle() {
     if !can_record() {

@@ -415,7 +415,7 @@ fn a_threaded_cgroup_that_the_command_leaves_behind_costs_nothing() {
     let mount = Hierarchy::find().unwrap().mount().to_owned();
     let script = format!(
         "own={}$(sed -n s/^0:://p /proc/self/cgroup); mkdir $own/threaded; echo threaded > $own/threaded/cgroup.type; \
-         sleep 1000 & echo $! > $own/threaded/cgroup.threads",
+         tail -f /dev/null & echo $! > $own/threaded/cgroup.threads",
         mount.display()
     );
     let finished = record(&["sh", "-c", &script]).says("left 1 process running");

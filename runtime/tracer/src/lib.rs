@@ -26,6 +26,7 @@ mod error;
 mod kernel;
 mod object;
 mod pins;
+mod slot;
 mod tracer;
 
 pub use error::{LoadError, TracerError};

@@ -53,14 +53,13 @@ pub(super) async fn record<S: CgroupSource>(recorder: &mut Recorder<S>, cgroup: 
     let ended = async {
         let ends = async {
             // Processes that came and went before anybody looked were there too.
-            let been = || capture(source, Container::default(), &slots).is_ok_and(|c| !c.syscalls.is_empty());
-            loop {
-                match following.until(&[State::Populated, State::Empty, State::Missing]).await? {
-                    State::Empty if !been() => following.changed().await?,
-                    State::Populated => return following.until(&[State::Empty, State::Missing]).await,
-                    ended => return Ok::<_, anyhow::Error>(ended),
-                }
+            let called =
+                || capture(source, Container::default(), &slots).is_ok_and(|c| !c.syscalls.is_empty());
+            let mut been = false;
+            while !has_ended(|| following.state(), &mut been, called)? {
+                following.changed().await?;
             }
+            Ok::<_, anyhow::Error>(())
         };
         tokio::select! {
             state = ends => {
@@ -75,6 +74,23 @@ pub(super) async fn record<S: CgroupSource>(recorder: &mut Recorder<S>, cgroup: 
     show(source, &slots, ended).await?;
     let slots = keep_ours(source, hierarchy, &cgroup)?;
     capture(source, container(cgroup), &slots)
+}
+
+/// Whether processes have `been` in a cgroup, or at least `called`, and none is left. If not, a change of the `state` tells when
+/// to ask again.
+fn has_ended(
+    mut state: impl FnMut() -> Result<State>,
+    been: &mut bool,
+    called: impl Fn() -> bool,
+) -> Result<bool> {
+    let now = state()?;
+    *been = *been || now == State::Populated || called();
+    Ok(match now {
+        State::Populated => false,
+        State::Missing => true,
+        // Once more: whoever made the calls may have come after the first look, and be there still.
+        State::Empty => *been && state()? != State::Populated,
+    })
 }
 
 /// Enrols the cgroup if it exists; changes nothing if the kernel side has done so already.
@@ -111,4 +127,29 @@ fn container(cgroup: String) -> Container {
         None => cgroup.rsplit('/').next().unwrap_or_default().to_owned(),
     };
     Container { id, cgroup, ..Container::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_has_ended_when_it_is_empty_after_somebody_was_there() {
+        // Whether processes were seen before, and whether they made calls.
+        for (states, been, called, ended) in [
+            (&[State::Populated][..], false, true, false),
+            (&[State::Missing], false, false, true),
+            (&[State::Empty], false, false, false),
+            (&[State::Empty, State::Empty], false, true, true),
+            (&[State::Empty, State::Empty], true, false, true),
+            (&[State::Empty, State::Missing], false, true, true),
+            // They came between the looks.
+            (&[State::Empty, State::Populated], false, true, false),
+        ] {
+            let mut looks = states.iter();
+            let state = || Ok(*looks.next().expect("no further look"));
+            assert_eq!(has_ended(state, &mut { been }, || called).unwrap(), ended, "{states:?}");
+            assert_eq!(looks.next(), None, "{states:?}, been: {been}, called: {called}");
+        }
+    }
 }
